@@ -1,0 +1,293 @@
+"""The commands beside the consumer: replay, offsets, failed documents, search, status.
+
+What could lose something prints its plan and changes nothing without `--execute`.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from threading import Event
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.live import Live
+
+from consumer.cli.options import ConfigOption, GroupOption, load
+from consumer.cli.output import print_json, progress, remark, stderr, stdout
+from consumer.errors import Exit, Stop
+
+if TYPE_CHECKING:
+    from consumer.operations.status import Status
+    from consumer.settings import Settings
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ExecuteOption = Annotated[bool, typer.Option("--execute", help="Do it; without this only the plan is printed.")]
+TopicOption = Annotated[str, typer.Option("--topic", help="Topic of a table in the settings.")]
+PartitionOption = Annotated[int | None, typer.Option("--partition", min=0, help="One partition; default: all.")]
+SourceOption = Annotated[str | None, typer.Option("--source", help="Only this source.")]
+WATCH_SECONDS = 2.0
+LISTED = 100_000  # more failed documents than anyone reads
+
+offsets_app = typer.Typer(help="Show where the group stands, or move it.", no_args_is_help=True)
+failed_app = typer.Typer(help="Documents that could not be applied: look, retry, forget.", no_args_is_help=True)
+
+
+def replay(
+    topic: TopicOption,
+    partition: PartitionOption = None,
+    from_offset: Annotated[int | None, typer.Option(min=0, help="First offset; one partition only.")] = None,
+    from_datetime: Annotated[str | None, typer.Option(help="ISO 8601; UTC unless it names a zone.")] = None,
+    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="From the first event there is.")] = False,
+    to_offset: Annotated[int | None, typer.Option(min=0, help="Ends before it; at most the group's position.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write again what already stands at the event.")] = False,
+    execute: ExecuteOption = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    group: GroupOption = None,
+) -> None:
+    """Read events again and apply them, beside a running group. Run it again to resume after an interruption."""
+    if sum((from_offset is not None, from_datetime is not None, from_beginning)) != 1:
+        raise _usage("Give exactly one of --from-offset, --from-datetime, --from-beginning.")
+    settings = load(config, group)
+    from consumer.cli.views import replay_json, show_replay_plan, show_replay_result
+    from consumer.operations import replay as job
+    from consumer.operations.wiring import open_broker, open_store
+
+    from_ms = _milliseconds(from_datetime) if from_datetime else None
+    request = job.Request(topic, partition, from_offset, from_ms, to_offset, force)
+    broker = open_broker(settings)
+    broker.check()
+    with open_store(settings) as store:
+        plan = job.plan(request, settings, broker, store)
+    if not as_json:
+        show_replay_plan(plan)
+    summary = None
+    if execute and plan.events:
+        from consumer.observe import configure_logging
+
+        if stderr().is_terminal:  # a line for every transaction would tear the bar
+            configure_logging("warning", settings.log.format, fields={"group": plan.name})
+        stopping = _stopped_by_signals()
+        with progress("replay", plan.events) as advanced:
+            summary = job.execute(plan, settings, broker, stopping, advanced)
+    if as_json:
+        print_json(replay_json(plan, summary))
+    else:
+        show_replay_result(plan, summary)
+    if summary and not summary.finished:
+        raise typer.Exit(Exit.INTERRUPTED)
+
+
+@offsets_app.command("show")
+def offsets_show(as_json: JsonOption = False, config: ConfigOption = None, group: GroupOption = None) -> None:
+    """Every partition: applied (stored), shown by the broker (committed), its end, and the lag between."""
+    settings = load(config, group)
+    from consumer.cli.views import position_json, positions_table
+    from consumer.operations.offsets import show
+    from consumer.operations.wiring import open_broker, open_store
+
+    with open_store(settings) as store:
+        found = show(settings, open_broker(settings), store)
+    if as_json:
+        print_json([{"group": settings.group, **position_json(at)} for at in found])
+    else:
+        stdout().print(positions_table(found))
+
+
+@offsets_app.command("reset")
+def offsets_reset(
+    topic: TopicOption,
+    to: Annotated[str, typer.Option(help="beginning, end, or an offset.")],
+    partition: PartitionOption = None,
+    execute: ExecuteOption = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    group: GroupOption = None,
+) -> None:
+    """Move the group, also onto a topic that was made anew. Refused while the group has live members."""
+    settings = load(config, group)
+    from consumer.cli.views import move_json, moves_table
+    from consumer.operations import offsets as job
+    from consumer.operations.wiring import open_broker, open_store
+
+    broker = open_broker(settings)
+    with open_store(settings) as store:
+        moves = job.plan_reset(settings, broker, store, topic, partition, to)
+        if not as_json:
+            stdout().print(moves_table(moves))
+        if execute:
+            job.reset(settings, broker, store, moves)
+    if as_json:
+        print_json({"moves": [move_json(move) for move in moves], "executed": execute})
+    else:
+        remark("Done." if execute else "Nothing was changed. Add --execute to do it.")
+
+
+@failed_app.command("list")
+def failed_list(
+    source: SourceOption = None,
+    state: Annotated[str | None, typer.Option(help="retrying or dead.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 100,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    group: GroupOption = None,
+) -> None:
+    """Reasons with their counts, then the documents, oldest first."""
+    if state not in (None, "retrying", "dead"):
+        raise _usage(f"There is no state {state}: it is retrying or dead.")
+    settings = load(config, group)
+    from consumer.cli.views import failed_json, failed_table, reasons_table
+    from consumer.operations.failed import reasons
+    from consumer.operations.wiring import open_store
+    from consumer.store import Selector
+
+    with open_store(settings) as store:
+        rows = store.list_failed(Selector(source=source, state=state), LISTED)  # type: ignore[arg-type]
+    grouped = reasons(rows)
+    if as_json:
+        documents = [failed_json(row) for row in rows[:limit]]
+        print_json({"reasons": [reason._asdict() for reason in grouped], "documents": documents, "total": len(rows)})
+    elif not rows:
+        remark("No failed documents.")
+    else:
+        stdout().print(reasons_table(grouped), "", failed_table(rows[:limit]))
+        if len(rows) > limit:
+            remark(f"{len(rows) - limit} more; --limit shows them.")
+
+
+@failed_app.command("retry")
+def failed_retry(
+    failure_id: Annotated[int | None, typer.Option("--id", help="One row.")] = None,
+    source: SourceOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    config: ConfigOption = None,
+    group: GroupOption = None,
+) -> None:
+    """Make them due now, dead ones too; a running consumer takes them up within seconds."""
+    from consumer.operations.failed import selector
+    from consumer.operations.wiring import open_store
+
+    chosen, settings = selector(failure_id, source, everything), load(config, group)
+    with open_store(settings) as store:
+        typer.echo(f"{store.retry_failed(chosen)} failed documents are due now.")
+
+
+@failed_app.command("discard")
+def failed_discard(
+    failure_id: Annotated[int | None, typer.Option("--id", help="One row.")] = None,
+    source: SourceOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    execute: ExecuteOption = False,
+    config: ConfigOption = None,
+    group: GroupOption = None,
+) -> None:
+    """Forget them: no further attempt; the documents keep what was searchable until their rows change again."""
+    from consumer.cli.views import reasons_table
+    from consumer.operations.failed import reasons, selector
+    from consumer.operations.wiring import open_store
+
+    chosen, settings = selector(failure_id, source, everything), load(config, group)
+    with open_store(settings) as store:
+        if execute:
+            typer.echo(f"{store.discard_failed(chosen)} failed documents are forgotten.")
+            return
+        rows = store.list_failed(chosen, LISTED)
+    stdout().print(reasons_table(reasons(rows)))
+    remark(f"{len(rows)} would be forgotten. Nothing was changed. Add --execute to do it.")
+
+
+def search_command(
+    question: Annotated[str, typer.Argument(help="What you look for, in your own words.")],
+    top_k: Annotated[int, typer.Option(min=1, max=1000, help="How many hits.")] = 5,
+    source: SourceOption = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    group: GroupOption = None,
+) -> None:
+    """The nearest chunks and where each came from."""
+    settings = load(config, group)
+    from consumer.cli.views import hit_json, show_hit
+    from consumer.operations.wiring import load_model, open_store
+    from consumer.search import search
+
+    with open_store(settings) as store:
+        generation = store.generation()
+        if generation is None:
+            raise Stop("There are no vectors yet.", "The schema is not migrated.", "Run `embed-consumer migrate`.")
+        hits = search(load_model(settings), store, generation, question, k=top_k, source=source)
+    if as_json:
+        print_json([hit_json(rank, hit, generation) for rank, hit in enumerate(hits, 1)])
+    elif not hits:
+        remark("No results: nothing is stored yet." if source is None else f"No results: {source} has no chunks.")
+    for rank, hit in enumerate([] if as_json else hits, 1):
+        show_hit(rank, hit, generation)
+
+
+def status_command(
+    as_json: JsonOption = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Read it again every two seconds, with an ETA.")] = False,
+    config: ConfigOption = None,
+    group: GroupOption = None,
+) -> None:
+    """Fresh or not against the objective, and where it waits. Exits 3 if a dependency does not answer."""
+    settings = load(config, group)
+    from consumer.cli.views import status_json, status_view
+
+    readings = _readings(settings)
+    status, eta = next(readings)
+    if not watch:
+        print_json(status_json(status)) if as_json else stdout().print(status_view(status))
+    elif as_json:
+        for status, eta in readings:
+            print_json(status_json(status, eta))
+    else:
+        with Live(status_view(status), console=stdout(), auto_refresh=False) as live:
+            for status, eta in readings:
+                live.update(status_view(status, eta), refresh=True)
+    if not (status.broker_answers and status.store_answers):
+        raise typer.Exit(Exit.UNREACHABLE)
+
+
+def _readings(settings: Settings) -> Iterator[tuple[Status, float | None]]:
+    """One reading, then another every two seconds with the seconds until nothing waits, where that can be told."""
+    from consumer.operations.status import eta_seconds, read_status
+    from consumer.operations.wiring import open_broker, open_store
+
+    broker = open_broker(settings)
+    with open_store(settings, answer_within=10.0) as store:
+        before = read_status(settings, broker, store)
+        yield before, None
+        while True:
+            time.sleep(WATCH_SECONDS)
+            now = read_status(settings, broker, store)
+            yield now, eta_seconds(before, now)
+            before = now
+
+
+def _stopped_by_signals() -> Event:
+    """Set by the first signal, so that the transaction under way is finished; a second one ends at once."""
+    stopping = Event()
+
+    def stop(number: int, _: Any) -> None:
+        stopping.set()
+        signal.signal(number, signal.SIG_DFL)
+        remark("Stopping after this transaction.")
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+    return stopping
+
+
+def _milliseconds(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise _usage(f"{text} is no date and time; write 2026-01-31T12:00:00Z.") from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def _usage(what: str) -> Stop:
+    return Stop(what, exit_code=Exit.USAGE)

@@ -1,0 +1,106 @@
+"""`embed-consumer stack up|down|status`: the local stack from the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from consumer.errors import Exit
+
+if TYPE_CHECKING:
+    from consumer.local import ServiceStatus
+
+app = typer.Typer(help="Postgres, Kafka and Connect with Debezium as local processes.", no_args_is_help=True)
+
+Home = Annotated[Path, typer.Option(help="Folder of data, logs and passwords.", envvar="EMBED_STACK_HOME")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+HOME = Path(".embed-consumer")
+PIPED_WIDTH = 500
+STATES = {"ready": "green", "starting": "yellow", "stopped": "red"}
+
+
+def _port(name: str) -> object:
+    return typer.Option(
+        help=f"Port of {name}; by default a free one is found.", envvar=f"EMBED_STACK_{name.upper()}_PORT"
+    )
+
+
+@app.command()
+def up(
+    home: Home = HOME,
+    config: Annotated[Path, typer.Option(help="Settings file to write; one you wrote is never overwritten.")] = Path(
+        "embed-consumer.yaml"
+    ),
+    postgres_port: Annotated[int | None, _port("postgres")] = None,
+    kafka_port: Annotated[int | None, _port("kafka")] = None,
+    connect_port: Annotated[int | None, _port("connect")] = None,
+    connector: Annotated[bool, typer.Option(help="Start the Debezium connector on the source database too.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Start everything that does not run and write a settings file for it. Safe to run again."""
+    from consumer.local import Stack, shown, write_settings, write_sql_script
+
+    wanted = {"postgres": postgres_port, "kafka": kafka_port, "connect": connect_port}
+    stack = Stack(home, asked={name: port for name, port in wanted.items() if port is not None})
+    with shown(Console(stderr=True)) as watcher:
+        endpoints = stack.up(watcher)
+        if connector:
+            watcher.service("connector", "starting")
+            stack.register_connector()
+            watcher.service("connector", "ready")
+    write_sql_script(stack.layout.sql, endpoints)
+    written = write_settings(config, home / "embed-consumer.yaml", endpoints)
+    if written != config:
+        Console(stderr=True).print(f"{config} is yours and stays as it is.", highlight=False)
+    _report(stack.status(), as_json, {"settings": written, "sql": home / "sql"})
+
+
+@app.command()
+def down(
+    home: Home = HOME,
+    purge: Annotated[bool, typer.Option("--purge", help="Remove data, logs and passwords too.")] = False,
+) -> None:
+    """Stop everything, also what a half-finished start left."""
+    from consumer.local import Stack
+
+    Stack(home).down(purge=purge)
+    what = "stopped, its data removed" if purge else "stopped"
+    Console(stderr=True).print(f"{home}: {what}", highlight=False)
+
+
+@app.command()
+def status(home: Home = HOME, as_json: AsJson = False) -> None:
+    """Show each service: state, port, process and log. Exits 3 unless all are ready."""
+    from consumer.local import Stack
+
+    services = Stack(home).status()
+    _report(services, as_json)
+    if any(service.state != "ready" for service in services):
+        raise typer.Exit(Exit.UNREACHABLE)
+
+
+def _report(services: list[ServiceStatus], as_json: bool, files: Mapping[str, Path] | None = None) -> None:
+    if as_json:
+        found = {"services": [asdict(service) | {"log": str(service.log)} for service in services]}
+        print(json.dumps({**found, **{name: str(path) for name, path in (files or {}).items()}}))
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in ("service", "state", "where", "pid", "log"):
+        table.add_column(title, overflow="fold")
+    for service in services:
+        color = STATES[service.state]
+        where = f"127.0.0.1:{service.port}" if service.port else "-"
+        table.add_row(service.name, f"[{color}]{service.state}[/]", where, str(service.pid or "-"), str(service.log))
+    console = Console()
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH  # a line each, whatever the terminal would be
+    console.print(table)
+    for name, path in (files or {}).items():
+        console.print(f"{name:<9} {path}", highlight=False)

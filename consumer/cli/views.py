@@ -1,0 +1,281 @@
+"""What the jobs' results look like: rows of tables, JSON objects, and the one screen of `status`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from consumer.cli.output import remark, stdout, table
+from consumer.operations.failed import key_of
+from consumer.search import score
+
+if TYPE_CHECKING:
+    from consumer.operations.failed import Reason
+    from consumer.operations.offsets import Position, Reset
+    from consumer.operations.replay import ReplayPlan, Summary
+    from consumer.operations.status import Status
+    from consumer.store import FailedDocument, Generation, SearchHit
+
+SNIPPET = 240  # characters of a chunk that a hit shows
+APPLIED = ("embedded", "deleted")
+COLOURS = {"fresh": "green", "stale": "red", "unknown": "yellow"}
+EARLY_END = (
+    "It ends before the group's position. Documents that are not stored, or stored under other table settings, are "
+    "left alone: their last state may lie beyond its end. Without --to-offset they are written too."
+)
+
+
+def show_replay_plan(plan: ReplayPlan) -> None:
+    """Per partition what will be read, and under which name its progress is kept."""
+    columns = ("topic", "partition", "from", "to", "next", "events about", "group at")
+    rows = [(p.topic, p.partition, p.start, p.end, p.position, p.events, p.group_offset) for p in plan.parts]
+    stdout().print(table(columns, rows))
+    state = "resumes where an earlier run ended" if plan.resumes else "begins anew"
+    stdout().print(Text(f"progress  {plan.name} ({state})\nforce     {'yes' if plan.force else 'no'}"))
+    if any(part.cut_short and part.events for part in plan.parts):
+        remark(EARLY_END)
+
+
+def show_replay_result(plan: ReplayPlan, summary: Summary | None) -> None:
+    """What it did, or how to make it act."""
+    if summary is None:
+        nothing = "Nothing to do: the range holds no event that the group has applied."
+        remark("Nothing was changed. Add --execute to run it." if plan.events else nothing)
+        return
+    counts = replay_counts(summary)
+    stdout().print(Text(", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())))
+    remark(
+        "Replay done. The same command runs it anew."
+        if summary.finished
+        else "Interrupted. Everything applied is kept; the same command goes on from there."
+    )
+
+
+def replay_counts(summary: Summary) -> dict[str, int]:
+    """Events by what became of them."""
+    return {
+        "applied": sum(summary.outcomes[outcome] for outcome in APPLIED),
+        "unchanged": summary.outcomes["unchanged"],
+        "stale": summary.outcomes["stale"],
+        "failed": summary.outcomes["rejected"],
+        "ignored": summary.outcomes["ignored"],
+        "left_alone": summary.left_alone,
+    }
+
+
+def replay_json(plan: ReplayPlan, summary: Summary | None) -> dict[str, Any]:
+    """Plan and result; the result is null where nothing was executed."""
+    parts = [
+        {
+            "topic": part.topic,
+            "partition": part.partition,
+            "from": part.start,
+            "to": part.end,
+            "next": part.position,
+            "events": part.events,
+            "group_offset": part.group_offset,
+        }
+        for part in plan.parts
+    ]
+    planned = {"name": plan.name, "force": plan.force, "resumes": plan.resumes, "events": plan.events, "parts": parts}
+    result = {"finished": summary.finished, **replay_counts(summary)} if summary else None
+    return {"plan": planned, "result": result}
+
+
+def position_json(at: Position) -> dict[str, Any]:
+    """One partition."""
+    return {
+        "topic": at.topic,
+        "partition": at.partition,
+        "topic_id": at.topic_id,
+        "stored": at.stored,
+        "committed": at.committed,
+        "first": at.first,
+        "end": at.end,
+        "lag": at.lag,
+        "recreated": at.recreated,
+    }
+
+
+def positions_table(found: Sequence[Position]) -> RenderableType:
+    """Stored, committed and end offsets of every partition."""
+    columns = ("topic", "partition", "stored", "committed", "end", "lag", "topic id")
+    rows = [
+        (
+            at.topic,
+            at.partition,
+            at.stored,
+            at.committed,
+            at.end,
+            at.lag,
+            f"{at.topic_id} (made anew: see offsets reset)" if at.recreated else at.topic_id,
+        )
+        for at in found
+    ]
+    return table(columns, rows)
+
+
+def moves_table(moves: Sequence[Reset]) -> RenderableType:
+    """From where to where, and what that means."""
+    columns = ("topic", "partition", "from", "to", "what it means")
+    return table(
+        columns, [(m.position.topic, m.position.partition, m.position.stored, m.to, m.consequence) for m in moves]
+    )
+
+
+def move_json(move: Reset) -> dict[str, Any]:
+    """One move."""
+    return {**position_json(move.position), "to": move.to, "consequence": move.consequence}
+
+
+def reasons_table(grouped: Sequence[Reason]) -> RenderableType:
+    """How many documents share a reason."""
+    return table(("source", "stage", "error type", "state", "documents"), grouped)
+
+
+def failed_table(rows: Sequence[FailedDocument]) -> RenderableType:
+    """Each failed document: key, coordinates, attempts, why. Never its content."""
+    columns = ("id", "source", "key", "event", "attempts", "next attempt", "why")
+    shown = [
+        (
+            row.failure_id,
+            row.source,
+            json.dumps(key_of(row), ensure_ascii=False) if row.source_key else "unknown",
+            f"{row.topic}[{row.partition}]@{row.offset}",
+            row.attempts,
+            f"{row.next_attempt_at:%Y-%m-%d %H:%M:%S}" if row.next_attempt_at else "dead",
+            f"{row.stage}/{row.error_type}: {row.error}",
+        )
+        for row in rows
+    ]
+    return table(columns, shown)
+
+
+def failed_json(row: FailedDocument) -> dict[str, Any]:
+    """One failed document."""
+    return {
+        "id": row.failure_id,
+        "source": row.source,
+        "source_key": key_of(row),
+        "topic": row.topic,
+        "partition": row.partition,
+        "offset": row.offset,
+        "stage": row.stage,
+        "error_type": row.error_type,
+        "error": row.error,
+        "attempts": row.attempts,
+        "first_failed_at": row.first_failed_at,
+        "next_attempt_at": row.next_attempt_at,
+        "state": row.state,
+    }
+
+
+def show_hit(rank: int, hit: SearchHit, generation: Generation) -> None:
+    """One hit: where it is, the beginning of its text, and where it came from."""
+    content = " ".join(hit.content.split())
+    committed = f"{hit.source_committed_at:%Y-%m-%d %H:%M:%S}" if hit.source_committed_at else "unknown"
+    key = json.dumps(hit.source_key, ensure_ascii=False)
+    lines = [
+        f"{rank}  score {score(generation, hit.distance):.4f}  {hit.source} {key}  chunk {hit.chunk_no}",
+        f"   {content[:SNIPPET]}{'…' if len(content) > SNIPPET else ''}",
+        f"   {json.dumps(hit.metadata, ensure_ascii=False)}" if hit.metadata else "",
+        f"   from {hit.kafka_topic}[{hit.kafka_partition}]@{hit.kafka_offset}, committed {committed}, embedded "
+        f"{hit.embedded_at:%Y-%m-%d %H:%M:%S} by {generation.model}",
+    ]
+    stdout().print(Text("\n".join(line for line in lines if line)), soft_wrap=True)
+
+
+def hit_json(rank: int, hit: SearchHit, generation: Generation) -> dict[str, Any]:
+    """One hit with its whole chunk."""
+    return {
+        "rank": rank,
+        "score": score(generation, hit.distance),
+        "distance": hit.distance,
+        "source": hit.source,
+        "source_key": hit.source_key,
+        "chunk_no": hit.chunk_no,
+        "content": hit.content,
+        "metadata": hit.metadata,
+        "content_hash": hit.content_hash.hex(),
+        "kafka_topic": hit.kafka_topic,
+        "kafka_partition": hit.kafka_partition,
+        "kafka_offset": hit.kafka_offset,
+        "source_committed_at": hit.source_committed_at,
+        "embedded_at": hit.embedded_at,
+        "model": generation.model,
+    }
+
+
+def status_view(status: Status, eta_seconds: float | None = None) -> RenderableType:
+    """One screen: the verdict first, then what it rests on."""
+    lag = "" if status.lag_seconds is None else f", lag {status.lag_seconds:.1f} s"
+    verdict = Text(f"{status.verdict.upper()}", style=f"bold {COLOURS[status.verdict]}")
+    verdict.append(f"{lag}, objective {status.threshold_seconds:g} s", style="default not bold")
+    if eta_seconds is not None:
+        verdict.append(f", caught up in about {eta_seconds:.0f} s", style="default not bold")
+    members = "unknown" if status.members is None else str(status.members)
+    parts: list[RenderableType] = [verdict, Text(f"group {status.group}, {members} members"), Text()]
+    parts += [Text(f"! {problem}", style="yellow") for problem in status.problems]
+    parts += [_partitions(status), Text(), _sources(status), Text(), Text(_search(status))]
+    parts += [Text(f"heartbeat of {prefix}: {age:.1f} s ago") for prefix, age in sorted(status.heartbeats.items())]
+    return Group(*parts)
+
+
+def status_json(status: Status, eta_seconds: float | None = None) -> dict[str, Any]:
+    """All of it."""
+    fresh = {(part.topic, part.partition): part for part in status.freshness}
+    partitions: list[dict[str, Any]] = []
+    for at in status.positions:
+        part = fresh.get((at.topic, at.partition))
+        age = {"lag_seconds": part.seconds if part else None, "reason": part.reason if part else None}
+        partitions.append({**position_json(at), **age})
+    return {
+        "verdict": status.verdict,
+        "lag_seconds": status.lag_seconds,
+        "threshold_seconds": status.threshold_seconds,
+        "eta_seconds": eta_seconds,
+        "group": status.group,
+        "members": status.members,
+        "partitions": partitions,
+        "stored": [{"topic": r.topic, "partition": r.partition, "stored": r.next_offset} for r in status.stored],
+        "sources": status.sources,
+        "heartbeats": status.heartbeats,
+        "index": status.index,
+        "model": status.generation.model if status.generation else None,
+        "problems": status.problems,
+    }
+
+
+def _partitions(status: Status) -> RenderableType:
+    columns = ("topic", "partition", "stored", "committed", "end", "lag", "freshness")
+    if not status.positions:  # the broker does not answer: what the store knows
+        return table(columns, [(r.topic, r.partition, r.next_offset, None, None, None, None) for r in status.stored])
+    reasons = {(part.topic, part.partition): part.reason for part in status.freshness}
+    rows = [
+        (at.topic, at.partition, at.stored, at.committed, at.end, at.lag, reasons.get((at.topic, at.partition)))
+        for at in status.positions
+    ]
+    return table(columns, rows)
+
+
+def _sources(status: Status) -> RenderableType:
+    columns = ("source", "embedded", "failed", "deleted", "retrying", "dead", "stale")
+    rows = [(s.source, s.embedded, s.failed, s.deleted, s.retrying, s.dead, s.stale) for s in status.sources]
+    return table(columns, rows)
+
+
+def _search(status: Status) -> str:
+    if status.index is None or status.generation is None:
+        return "search    unknown"
+    if status.index.state == "ready":
+        how = "through the vector index"
+    elif status.index.state == "building":
+        done = f" ({status.index.phase}: {status.index.done} of {status.index.total})" if status.index.phase else ""
+        how = f"exact while the vector index is built{done}"
+    else:
+        how = "exact: no vector index yet"
+    return f"search    {how}; model {status.generation.model}"

@@ -1,0 +1,24 @@
+"""How texts share forward passes: by padded tokens, not by count, so that one pass always costs about the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def pack(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Group texts of these token lengths into passes of at most `budget` padded tokens (count times the longest).
+
+    Returns the passes as lists of indices into `lengths`, longest texts first: the peak of memory comes at once, and
+    neighbours in length share a pass, so that little is padding. Every index appears exactly once. A text longer than
+    the budget goes alone.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
+    passes: list[list[int]] = []
+    longest = 0
+    for index in order:
+        if passes and (len(passes[-1]) + 1) * longest <= budget:
+            passes[-1].append(index)
+        else:
+            passes.append([index])
+            longest = lengths[index]
+    return passes

@@ -1,0 +1,17 @@
+"""Bytes in, change events out. Pure: the schema and everything else it needs are arguments."""
+
+from consumer.events.envelope import decode_event, decode_heartbeat
+from consumer.events.keys import decode_key
+from consumer.events.model import ChangeEvent, Op, Order, Record
+from consumer.events.toast import is_placeholder
+
+__all__ = [
+    "ChangeEvent",
+    "Op",
+    "Order",
+    "Record",
+    "decode_event",
+    "decode_heartbeat",
+    "decode_key",
+    "is_placeholder",
+]

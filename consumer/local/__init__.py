@@ -1,0 +1,20 @@
+"""The local stack: Postgres with pgvector, Kafka, and Connect with Debezium as local processes. No Docker, no Java."""
+
+from consumer.local.display import shown
+from consumer.local.resources import resource
+from consumer.local.settings_file import EXAMPLE_TABLES, write_settings
+from consumer.local.sql_script import write_sql_script
+from consumer.local.stack import Endpoints, ServiceStatus, Stack, Unwatched, Watcher
+
+__all__ = [
+    "EXAMPLE_TABLES",
+    "Endpoints",
+    "ServiceStatus",
+    "Stack",
+    "Unwatched",
+    "Watcher",
+    "resource",
+    "shown",
+    "write_settings",
+    "write_sql_script",
+]

@@ -1,0 +1,63 @@
+"""`python -m consumer.local.relock`: resolves the versions of versions.py anew into artifacts.lock.json."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tarfile
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from jgo.maven import MavenContext
+
+from consumer.local.artifacts import LOCK, Artifact, fetch, sha256, tree_sha256
+from consumer.local.versions import DEBEZIUM, KAFKA, LOG4J
+
+# slf4j needs a binding, or broker and Connect would log nothing.
+CLASSPATH = (
+    f"org.apache.kafka:kafka_2.13:{KAFKA}",
+    f"org.apache.kafka:connect-runtime:{KAFKA}",
+    f"org.apache.logging.log4j:log4j-slf4j-impl:{LOG4J}",
+)
+PLUGIN = Artifact(
+    "io.debezium", "debezium-connector-postgres", DEBEZIUM, "plugin", "tar.gz", use="plugin", bytes=0, sha256=""
+)
+
+
+def main() -> None:
+    """Resolves, downloads and hashes every artifact, and writes the lock file."""
+    with tempfile.TemporaryDirectory() as folder:
+        unpinned = [*_classpath(Path(folder) / "poms"), PLUGIN]
+        entries = [_pin(artifact, Path(folder) / str(index)) for index, artifact in enumerate(unpinned)]
+    LOCK.write_text(json.dumps([asdict(entry) for entry in entries], indent=1) + "\n", encoding="utf-8")
+    sys.stderr.write(f"{len(entries)} artifacts pinned in {LOCK}\n")
+
+
+def _classpath(repository: Path) -> list[Artifact]:
+    # One root at a time: resolved together, one root's managed versions would bend the other's.
+    context = MavenContext(repo_cache=repository, timeout=60)
+    found: dict[tuple[str, str, str], str] = {}
+    for root in CLASSPATH:
+        roots, transitive = context.resolver.resolve([context.create_dependency(root)])
+        for jar in (*roots, *transitive):
+            if found.setdefault((jar.groupId, jar.artifactId, jar.classifier), jar.version) != jar.version:
+                raise SystemExit(f"{jar.groupId}:{jar.artifactId} is wanted in two versions")
+    return [
+        Artifact(group, name, version, classifier, "jar", use="classpath", bytes=0, sha256="")
+        for (group, name, classifier), version in sorted(found.items())
+    ]
+
+
+def _pin(artifact: Artifact, folder: Path) -> Artifact:
+    path = fetch(artifact, folder, lambda _count: None)
+    entry = replace(artifact, bytes=path.stat().st_size, sha256=sha256(path))
+    if artifact.use != "plugin":
+        return entry
+    with tarfile.open(path) as tar:
+        tar.extractall(folder / "unpacked", filter="data")
+    return replace(entry, tree_sha256=tree_sha256(folder / "unpacked"))
+
+
+if __name__ == "__main__":
+    main()

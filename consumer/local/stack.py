@@ -1,0 +1,246 @@
+"""The local stack as a whole: Postgres, Kafka, and Connect with Debezium, as processes of this machine."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote
+
+from consumer.errors import Exit, Stop
+from consumer.local import artifacts, binaries, connect, kafka, ports, postgres, processes
+from consumer.local.artifacts import Jars
+from consumer.local.files import exclusive, write_private
+from consumer.local.java import LOG4J2, Java
+from consumer.local.processes import Account
+from consumer.local.resources import resource
+from consumer.local.services import Service
+from consumer.local.state import Layout, State
+from consumer.local.versions import CONNECTOR, SOURCE_DATABASE, STORE_DATABASE
+
+# Enough to find and end services, not to start them.
+NO_JARS = Jars((), Path())
+
+
+class Watcher(Protocol):
+    """Who wants to see the stack come up."""
+
+    def downloading(self, received: int, total: int) -> None:
+        """`received` of `total` bytes are here."""
+
+    def service(self, name: str, state: str) -> None:
+        """A service is now `starting` or `ready`."""
+
+
+class Unwatched:
+    """Nobody looks."""
+
+    def downloading(self, received: int, total: int) -> None:
+        """Says nothing."""
+
+    def service(self, name: str, state: str) -> None:
+        """Says nothing."""
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where everything answers. The DSNs carry passwords: they belong in no log and no argument."""
+
+    bootstrap_servers: str
+    connect_url: str
+    source_dsn: str
+    source_owner_dsn: str
+    store_dsn: str
+    migrator_dsn: str
+    reader_dsn: str
+    admin_dsn: str
+    admin_source_dsn: str
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """One service as it is now. `state` is `ready`, `starting` or `stopped`; `pid` is None when stopped."""
+
+    name: str
+    state: str
+    port: int
+    pid: int | None
+    log: Path
+
+
+class Stack:
+    """One stack with all its files under `home`. Every method may be called at any time, and by another process."""
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        asked: Mapping[str, int] | None = None,
+        cache: Path | None = None,
+        schema: str = "embedding",
+    ) -> None:
+        """`asked`: ports that must be taken, by name (postgres, kafka, controller, connect); the others are found.
+
+        `cache` keeps downloads (default: `embed-consumer` in the user's cache); `schema` is the store's schema.
+        """
+        self.layout = Layout(home.absolute())
+        self._asked = dict(asked or {})
+        self._cache = (cache or artifacts.default_cache()).absolute()
+        self._schema = schema
+
+    def up(self, watcher: Watcher | None = None) -> Endpoints:
+        """Starts what does not run, whatever an earlier start left, and waits until all of it answers.
+
+        Raises `Stop` or `Retry`, naming the log that says why.
+        """
+        watcher = watcher or Unwatched()
+        self.layout.create()
+        # One start of a user at a time, or two stacks could choose the same free port.
+        turn = artifacts.default_cache() / "start.lock"
+        with exclusive(self.layout.lock, patience=300), exclusive(turn, patience=300):
+            state = State.load(self.layout) or State.new()
+            state.save(self.layout)
+            jars = artifacts.ensure(self._cache, watcher.downloading)
+            who = binaries.account()
+            programs = binaries.programs(who, self._cache)
+            state.postgres_data = str(binaries.data_folder(self.layout.data("postgres"), who))
+            self._assign_ports(state)
+            state.save(self.layout)
+            write_private(self.layout.config("log4j2.properties"), LOG4J2)
+            self._start(self._services(state, jars, programs, who), watcher)
+            return _endpoints(state)
+
+    def down(self, *, purge: bool = False) -> None:
+        """Ends every process, also of a half-finished start; with `purge` removes data, logs and passwords too."""
+        if not self.layout.state.exists():  # no stack, whatever folder it is
+            return
+        with exclusive(self.layout.lock, patience=300):
+            state = self._remembered(damaged_too=purge)
+            for service in reversed(self._services(state)):
+                service.stop()
+            if purge:
+                postgres.remove(Path(state.postgres_data or self.layout.data("postgres")))
+                self.layout.remove()
+
+    def status(self) -> list[ServiceStatus]:
+        """Each service as it is now, whoever started it."""
+        return [_status(service) for service in self._services(self._remembered())]
+
+    def endpoints(self) -> Endpoints:
+        """Where the services of a stack that was brought up answer; `Stop` if it never was."""
+        state = State.load(self.layout)
+        if state is None or len(state.ports) < len(ports.PREFERRED):
+            raise Stop(
+                f"There is no stack in {self.layout.home}.",
+                "It was never brought up.",
+                "Run `embed-consumer stack up`.",
+                exit_code=Exit.UNREACHABLE,
+            )
+        return _endpoints(state)
+
+    def register_connector(
+        self, path: Path | None = None, *, name: str | None = None, overrides: Mapping[str, str] | None = None
+    ) -> None:
+        """Gives Connect the connector file (default: `connectors/postgres-json.json`) and waits until its task runs."""
+        path = path or resource(f"connectors/{CONNECTOR}.json")
+        config = json.loads(path.read_text(encoding="utf-8")) | dict(overrides or {})
+        connect.register(self.endpoints().connect_url, name or path.stem, config, self.layout.log("connect"))
+
+    def kill(self, name: str) -> None:
+        """SIGKILL to one service, as a crash would end it; returns when it is gone."""
+        processes.kill(self._service(name).command)
+
+    def stop(self, name: str) -> None:
+        """Ends one service in order."""
+        self._service(name).stop()
+
+    def restart(self, name: str) -> None:
+        """Ends one service in order, then brings the stack up again."""
+        self.stop(name)
+        self.up()
+
+    def _service(self, name: str) -> Service:
+        return next(service for service in self._services(self._remembered()) if service.name == name)
+
+    def _remembered(self, *, damaged_too: bool = False) -> State:
+        try:
+            return State.load(self.layout) or State()
+        except Stop:
+            if not damaged_too:
+                raise
+            return State()
+
+    def _assign_ports(self, state: State) -> None:
+        """Keeps the ports of what runs, unless others are asked for; finds ports for the rest."""
+        running = {service.name for service in self._services(state) if processes.find(service.command)}
+        kept = {
+            name: port
+            for name, port in state.ports.items()
+            if ("kafka" if name == "controller" else name) in running and self._asked.get(name, port) == port
+        }
+        missing = [name for name in ports.PREFERRED if name not in kept]
+        state.ports = kept | ports.choose(missing, self._asked, state.ports, set(kept.values()))
+
+    def _services(
+        self, state: State, jars: Jars = NO_JARS, programs: Path = Path(), who: Account | None = None
+    ) -> list[Service]:
+        """The services in the order of their dependence; without jars and programs good for finding and ending them."""
+        java = Java(jars.classpath, self.layout.config("log4j2.properties"))
+        data = Path(state.postgres_data or self.layout.data("postgres"))
+        cluster = postgres.Cluster(self.layout, state, programs, data, who, self._schema)
+        return [
+            cluster.service(),
+            kafka.service(self.layout, state, java),
+            connect.service(self.layout, state, java, jars.plugins),
+        ]
+
+    def _start(self, services: list[Service], watcher: Watcher) -> None:
+        """All at once: Connect takes longest and waits for Kafka by itself. The first failure ends the wait."""
+        cancelled, failures = threading.Event(), list[BaseException]()
+
+        def start(service: Service) -> None:
+            try:
+                watcher.service(service.name, "starting")
+                service.start(cancelled)
+                if not cancelled.is_set():
+                    watcher.service(service.name, "ready")
+            except BaseException as failure:
+                failures.append(failure)
+                cancelled.set()
+
+        with ThreadPoolExecutor(max_workers=len(services)) as pool:
+            try:
+                list(pool.map(start, services))
+            except BaseException:  # an interrupt must not wait for services that may never come
+                cancelled.set()
+                raise
+        if failures:
+            raise failures[0]
+
+
+def _status(service: Service) -> ServiceStatus:
+    process = processes.find(service.command)
+    pid = process.pid if process else None
+    return ServiceStatus(service.name, service.state, service.port, pid, service.command.log)
+
+
+def _endpoints(state: State) -> Endpoints:
+    def dsn(role: str, database: str) -> str:
+        address = f"{ports.HOST}:{state.ports['postgres']}"
+        return f"postgresql://{role}:{quote(state.passwords[role])}@{address}/{database}"
+
+    return Endpoints(
+        bootstrap_servers=f"{ports.HOST}:{state.ports['kafka']}",
+        connect_url=f"http://{ports.HOST}:{state.ports['connect']}",
+        source_dsn=dsn("debezium", SOURCE_DATABASE),
+        source_owner_dsn=dsn("shop_owner", SOURCE_DATABASE),
+        store_dsn=dsn("embedder", STORE_DATABASE),
+        migrator_dsn=dsn("embedding_migrator", STORE_DATABASE),
+        reader_dsn=dsn("embedding_reader", STORE_DATABASE),
+        admin_dsn=dsn("postgres", STORE_DATABASE),
+        admin_source_dsn=dsn("postgres", SOURCE_DATABASE),
+    )

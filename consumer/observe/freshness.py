@@ -1,0 +1,169 @@
+"""Freshness arithmetic: how old a change was when it became searchable, and how old the oldest unapplied one is now.
+
+Pure: no clock is read here, every time is an argument in microseconds since the epoch (`_us`); results are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from threading import Lock
+from typing import NamedTuple
+
+FRESH_HEARTBEAT_SECONDS = 30.0
+"""Three heartbeat intervals of our connector files (10 s): a sign of life older than that is a silence."""
+
+_US = 1_000_000
+
+
+def freshness_seconds(source_ts_us: int, applied_at_us: int) -> tuple[float, bool]:
+    """(seconds from source commit to applied, whether the source's clock ran ahead: then the seconds are 0)."""
+    difference = applied_at_us - source_ts_us
+    return (difference / _US, False) if difference >= 0 else (0.0, True)
+
+
+def freshness_batch(source_ts_us: Iterable[int], applied_at_us: int) -> tuple[list[float], int]:
+    """([seconds per event], how many were skewed): `freshness_seconds` for the events of one commit."""
+    seconds = [(applied_at_us - ts) / _US for ts in source_ts_us]
+    skewed = sum(value < 0 for value in seconds)
+    return ([max(value, 0.0) for value in seconds] if skewed else seconds), skewed
+
+
+class Stamps(NamedTuple):
+    """When an event passed each point of its way, in order, in microseconds."""
+
+    source_us: int
+    connector_us: int
+    broker_us: int
+    taken_us: int
+    embedded_us: int
+    committed_us: int
+
+
+def stage_split(stamps: Stamps) -> dict[str, float]:
+    """Seconds per stage (connector, broker, queue, embed, write); a stage that skewed clocks make negative is 0.
+
+    `taken_us` is when the event's batch was taken up for planning, `embedded_us` when its vectors were ready.
+    """
+    pairs = zip(("connector", "broker", "queue", "embed", "write"), stamps, stamps[1:], strict=False)
+    return {stage: max(end - start, 0) / _US for stage, start, end in pairs}
+
+
+@dataclass
+class _Partition:
+    """What is known of one assigned partition."""
+
+    source: str
+    assigned_us: int
+    pending_us: int | None = None
+    applied_us: int | None = None
+    # Newest instant up to which nothing was missing: rises with what was applied and with heartbeats while caught up.
+    complete_us: int | None = None
+    next_offset: int | None = None
+    end_offset: int = 0
+    seen_end_us: int = 0
+
+    @property
+    def caught_up(self) -> bool:
+        return self.next_offset is not None and self.next_offset >= self.end_offset
+
+
+class LagTracker:
+    """The gauge's state: per assigned partition, what is fetched, applied, and still at the broker.
+
+    The loop writes once per batch or poll, scrapes read from their own threads. A partition is reported exactly while
+    it is assigned here. What `lag_seconds` answers, first match:
+
+    1. Something is fetched and not applied: the age of its source commit.
+    2. The partition's end lies beyond its position, nothing fetched: the age of the newest instant up to which nothing
+       was missing (the newest applied commit, or a heartbeat seen while caught up). An upper bound that rises in a
+       stall. Nothing known yet, or no position told yet: the age of the assignment.
+    3. Caught up, by an observation of the end older than 30 s: at least the age of that observation.
+    4. Caught up, and the connector gave a sign of life (heartbeat, or an applied commit) in the last 30 s: 0.
+    5. Caught up and the connector silent: the age of its last sign of life.
+    6. Caught up, never a heartbeat for the topic's prefix: the time since the assignment or the last applied commit,
+       whichever is later, once that commit is older than 30 s. A dead measurement rises, it never stays at 0.
+
+    Commits of snapshot rows carry the snapshot's clock; they count like any other.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._partitions: dict[tuple[str, int], _Partition] = {}
+        self._heartbeats: dict[str, int] = {}
+
+    def assigned(self, topic: str, partition: int, source: str, now_us: int) -> None:
+        """This process owns the partition from `now_us` on; forgets what an earlier assignment knew."""
+        with self._lock:
+            self._partitions[topic, partition] = _Partition(source, now_us)
+
+    def revoked(self, topic: str, partition: int) -> None:
+        """This process no longer owns the partition: its series ends. Later reports about it are ignored."""
+        with self._lock:
+            self._partitions.pop((topic, partition), None)
+
+    def pending(self, topic: str, partition: int, oldest_unapplied_source_ts_us: int | None) -> None:
+        """The source commit of the oldest event fetched and not applied; None: everything fetched is applied."""
+        with self._lock:
+            if state := self._partitions.get((topic, partition)):
+                state.pending_us = oldest_unapplied_source_ts_us
+
+    def position(self, topic: str, partition: int, next_offset: int, end_offset: int, now_us: int) -> None:
+        """The next offset to fetch and the partition's end, as the broker told it at `now_us`."""
+        with self._lock:
+            if state := self._partitions.get((topic, partition)):
+                state.next_offset, state.end_offset, state.seen_end_us = next_offset, end_offset, now_us
+                if state.caught_up and state.pending_us is None:
+                    state.complete_us = _newest(state.complete_us, self._heartbeat_of(topic))
+
+    def applied_through(self, topic: str, partition: int, source_ts_us: int) -> None:
+        """The newest source commit applied in this partition."""
+        with self._lock:
+            if state := self._partitions.get((topic, partition)):
+                state.applied_us = _newest(state.applied_us, source_ts_us)
+                state.complete_us = _newest(state.complete_us, source_ts_us)
+
+    def heartbeat(self, prefix: str, ts_us: int) -> None:
+        """The connector of `prefix` was alive at `ts_us`; an older heartbeat than the known one changes nothing."""
+        with self._lock:
+            self._heartbeats[prefix] = max(ts_us, self._heartbeats.get(prefix, ts_us))
+
+    def lag_seconds(self, now_us: int) -> dict[tuple[str, int], float]:
+        """{(source, partition): age in seconds of the oldest commit not applied}; never negative."""
+        lags: dict[tuple[str, int], float] = {}
+        with self._lock:
+            for (topic, partition), state in self._partitions.items():
+                key = (state.source, partition)
+                lags[key] = max(lags.get(key, 0.0), self._lag(topic, state, now_us))
+        return lags
+
+    def _lag(self, topic: str, state: _Partition, now_us: int) -> float:
+        if state.pending_us is not None:
+            return _age(state.pending_us, now_us)
+        if not state.caught_up:
+            return _age(state.assigned_us if state.complete_us is None else state.complete_us, now_us)
+        unseen = _age(state.seen_end_us, now_us)
+        return max(unseen if unseen > FRESH_HEARTBEAT_SECONDS else 0.0, self._silence(topic, state, now_us))
+
+    def _silence(self, topic: str, state: _Partition, now_us: int) -> float:
+        """How long the connector behind a partition that is caught up has given no sign of life; 0 if it lives."""
+        heartbeat = self._heartbeat_of(topic)
+        sign_of_life = _newest(heartbeat, state.applied_us)
+        if sign_of_life is not None and _age(sign_of_life, now_us) <= FRESH_HEARTBEAT_SECONDS:
+            return 0.0
+        if heartbeat is None:
+            sign_of_life = _newest(state.assigned_us, sign_of_life)
+        return _age(state.assigned_us if sign_of_life is None else sign_of_life, now_us)
+
+    def _heartbeat_of(self, topic: str) -> int | None:
+        """The heartbeat of the longest known prefix of the topic: prefixes may themselves contain dots."""
+        known = [prefix for prefix in self._heartbeats if topic.startswith(prefix + ".")]
+        return self._heartbeats[max(known, key=len)] if known else None
+
+
+def _age(then_us: int, now_us: int) -> float:
+    return max(now_us - then_us, 0) / _US
+
+
+def _newest(one: int | None, other: int | None) -> int | None:
+    return max((value for value in (one, other) if value is not None), default=None)

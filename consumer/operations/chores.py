@@ -1,0 +1,143 @@
+"""Background work of a running consumer, a little at a time between batches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+from threading import Thread
+
+from consumer.errors import Abandoned, Fault, Retry
+from consumer.observe import get_logger
+from consumer.operations.telemetry import Telemetry
+from consumer.pipeline import Pipeline
+from consumer.planning import StoredKey, Table
+from consumer.store import Generation, StaleDocument, Store
+
+STALE_AT_ONCE = 50
+STALE_SECONDS = 0.5  # of each round: live events wait meanwhile
+
+_log = get_logger("chores")
+
+
+@dataclass(slots=True)
+class _Chore:
+    every: float
+    work: Callable[[], None]
+    due: float = 0.0
+
+
+class Chores:
+    """Hands out the chore that is due, if any. `retry_due` retries failed documents.
+
+    `build_index` may take long; False where another process was at it, whose end may never come.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        pipeline: Pipeline,
+        telemetry: Telemetry,
+        tables: list[Table],
+        generation: Generation,
+        retry_due: Callable[[], None],
+        build_index: Callable[[], bool],
+        *,
+        index_again_seconds: float = 60.0,
+    ) -> None:
+        self._store, self._pipeline, self._telemetry = store, pipeline, telemetry
+        self._tables, self._generation = tables, generation
+        self._build_index, self._index_due, self._index_again = build_index, 0.0, index_again_seconds
+        self._at_end: set[str] = set()
+        self._stale_after: dict[str, int] | None = {}  # per source, how far the search has come; None: none are left
+        self._chores = [
+            _Chore(5.0, self._read_heartbeats),
+            _Chore(10.0, retry_due),
+            _Chore(15.0, self._count_failed),
+            _Chore(1.0, self._rerender_stale),
+            _Chore(300.0, self._count_stale),
+        ]
+
+    def next(self) -> Callable[[], None] | None:
+        """The chore that is due, ready to call: it raises nothing that time may heal."""
+        now = time.monotonic()
+        for chore in self._chores:
+            if now >= chore.due:
+                chore.due = now + chore.every
+                return lambda work=chore.work: self._do(work)  # type: ignore[misc]
+        return None
+
+    def index_when_loaded(self) -> None:
+        """Start the index build when every assigned partition has been at its end since the start; until it is done."""
+        if time.monotonic() < self._index_due:
+            return
+        held = {p: h for p, h in self._telemetry.held.items() if any(p[0] == table.topic for table in self._tables)}
+        self._at_end |= {
+            f"{t}[{p}]" for (t, p), state in held.items() if state.stored >= state.end > 0 or not state.end
+        }
+        loaded = any(state.end for state in held.values()) and all(f"{t}[{p}]" in self._at_end for t, p in held)
+        if loaded:
+            self._index_due = inf  # the build itself says when to look again
+            Thread(target=self._build, name="index", daemon=True).start()
+
+    def _do(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Abandoned:
+            pass
+        except Retry as retry:
+            self._telemetry.retrying(retry, 0.0)
+
+    def _build(self) -> None:
+        """In its own thread and connection: a build takes minutes, and searches stay exact until it is done."""
+        try:
+            if self._build_index():
+                return
+        except Retry as retry:
+            _log.warning("the vector index is not built yet; trying again", reason=str(retry))
+        except Fault as fault:
+            _log.error("the vector index could not be built; search stays exact", error=str(fault))
+            return
+        self._index_due = time.monotonic() + self._index_again
+
+    def _read_heartbeats(self) -> None:
+        for prefix, ts_us in self._store.heartbeats().items():
+            self._telemetry.lag.heartbeat(prefix, ts_us)
+        self._telemetry.health.set_ready("store", True, "reachable")  # where nothing is written, nothing else says so
+
+    def _count_failed(self) -> None:
+        none = {(table.source, state): 0 for table in self._tables for state in ("retrying", "dead")}
+        self._telemetry.metrics.failed_documents.set_all({**none, **self._store.failed_counts()})
+
+    def _count_stale(self) -> None:
+        hashes = {table.source: table.content.table_hash for table in self._tables}
+        counts = self._store.stale_counts(hashes, self._generation)
+        if any(counts.values()) and self._stale_after is None:
+            self._stale_after = {}
+        self._telemetry.metrics.stale_documents.set_all({(source,): count for source, count in counts.items()})
+
+    def _rerender_stale(self) -> None:
+        """Documents of other table settings: render them again from their stored fields, a few at a time."""
+        if self._stale_after is None:
+            return
+        for table in self._tables:
+            after = self._stale_after.get(table.source, 0)
+            found = self._store.stale_documents(
+                table.source, table.content.table_hash, self._generation, STALE_AT_ONCE, after
+            )
+            if found:
+                self._rerender(table.source, found)
+                return
+        self._stale_after = None
+
+    def _rerender(self, source: str, found: Sequence[StaleDocument]) -> None:
+        """One by one, as many as the time allows: how much model work a document is shows only when it is cut."""
+        heads, begun = self._store.lookup([document.key for document in found]), time.monotonic()
+        for document_id, key, source_key in found:
+            if self._stale_after is not None:
+                self._stale_after[source] = document_id
+            if key in heads:
+                self._pipeline.rerender([StoredKey(key, source_key, heads[key])])
+            if time.monotonic() - begun >= STALE_SECONDS:
+                return

@@ -1,0 +1,138 @@
+"""The consumer: start in the right order, run until told to stop, leave in order.
+
+The model is loaded and warm before the group is joined, so that a partition never waits for a start.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from threading import Event
+
+from consumer import __version__
+from consumer.embedding import Engine
+from consumer.errors import Abandoned, Exit, Stop, patiently
+from consumer.observe import Metrics, get_logger, serve
+from consumer.operations.chores import Chores
+from consumer.operations.failed import RetryWorker
+from consumer.operations.telemetry import Telemetry
+from consumer.operations.wiring import (
+    build_pipeline,
+    build_tables,
+    load_model,
+    migrator_dsn,
+    open_broker,
+    open_store,
+    topics,
+    vector_space,
+)
+from consumer.pipeline import run
+from consumer.planning import Partition, Table
+from consumer.settings import Settings
+from consumer.source import Broker, Claim, Holdings, KafkaSource
+from consumer.store import Acquired, Generation, Store, Wanted, build_index
+
+ASSIGNMENT_SECONDS = 5.0  # the database must answer within this inside a rebalance
+POSITIONS_EVERY_SECONDS = 1.0
+
+_log = get_logger("consumer")
+
+
+def run_consumer(settings: Settings, stopping: Event, *, wait: bool = True) -> None:
+    """Run until `stopping` is set; a batch under way is finished. With `wait` false a missing dependency raises Retry.
+
+    Raises Stop where going on would be wrong; the message names what resolves it.
+    """
+    if not settings.tables:
+        raise Stop(
+            "The settings name no table.",
+            "There is nothing to consume.",
+            "Add an entry to `tables` with a topic and a text template; `embed-consumer config schema` shows all keys.",
+            exit_code=Exit.USAGE,
+        )
+    metrics = Metrics(settings.slo.threshold_seconds)
+    metrics.declare([table.source for table in settings.tables])
+    broker = open_broker(settings)
+    if not wait:
+        broker.check()  # before the seconds that the model takes
+    _log.info("loading the model", model=settings.embedding.model)
+    engine = load_model(settings)
+    tables = build_tables(settings, engine)
+    telemetry = Telemetry(metrics, tables)
+    telemetry.health.set_ready("model", True, f"{engine.identity.model} on {engine.device}")
+    _build_info(metrics, engine)
+    with serve(settings.http.listen, metrics, telemetry.health) as http, open_store(settings) as store:
+        _log.info("ready to join", http=http.url, model=engine.identity.model, device=engine.device)
+        ready = partial(_ready, settings, broker, store, engine)
+        try:
+            generation = patiently(ready, stopping.wait, telemetry.retrying) if wait else ready()
+        except Abandoned:
+            return
+        telemetry.health.set_ready("store", True, "reachable")
+        _consume(settings, broker, store, generation, engine, tables, telemetry, stopping)
+
+
+def _ready(settings: Settings, broker: Broker, store: Store, engine: Engine) -> Generation:
+    broker.check()
+    return store.live_generation(vector_space(settings, engine))
+
+
+def _consume(
+    settings: Settings,
+    broker: Broker,
+    store: Store,
+    generation: Generation,
+    engine: Engine,
+    tables: Mapping[str, Table],
+    telemetry: Telemetry,
+    stopping: Event,
+) -> None:
+    pipeline = build_pipeline(settings, engine, store, generation, tables, telemetry, stopping)
+
+    def index() -> bool:
+        return build_index(migrator_dsn(settings), settings.store.schema_name, generation).state == "ready"
+
+    retrying = RetryWorker(store, broker, pipeline, group=settings.group, tables=tables, generation=generation)
+    chores = Chores(store, pipeline, telemetry, list(tables.values()), generation, retrying.retry_due, index)
+    with open_store(settings, answer_within=ASSIGNMENT_SECONDS) as claims_store:
+        source = KafkaSource(
+            broker,
+            settings.group,
+            topics(settings),
+            Holdings(settings.batch.max_events, int(settings.batch.max_bytes)),
+            partial(_acquire, claims_store, settings.group),
+            telemetry.notice,
+        )
+        try:
+            run(source, pipeline.process, chores.next, _Ticking(telemetry, source, chores), stopping)
+        finally:
+            source.close()
+    _log.info("left the group, everything taken is stored")
+
+
+def _acquire(store: Store, group: str, claims: Sequence[Claim]) -> dict[Partition, Acquired]:
+    acquired = store.acquire(group, [Wanted(*claim) for claim in claims])
+    return {(place.topic, place.partition): position for place, position in acquired.items()}
+
+
+class _Ticking:
+    """The main thread's part of the report: liveness every round, positions about once a second."""
+
+    def __init__(self, telemetry: Telemetry, source: KafkaSource, chores: Chores) -> None:
+        self._telemetry, self._source, self._chores = telemetry, source, chores
+        self._due = 0.0
+
+    def __call__(self) -> None:
+        self._telemetry.tick()
+        if (now := time.monotonic()) < self._due:
+            return
+        self._due = now + POSITIONS_EVERY_SECONDS
+        self._source.watermarks()
+        self._telemetry.positions(self._source.holdings.held, self._source.waiting)
+        self._chores.index_when_loaded()
+
+
+def _build_info(metrics: Metrics, engine: Engine) -> None:
+    labels = (__version__, engine.identity.model, engine.identity.config_hash.hex()[:12], engine.device)
+    metrics.build_info.set_all({labels: 1})

@@ -1,0 +1,219 @@
+"""What the pipeline tells, as metrics, health, lag and one log line a batch."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from typing import Literal
+
+from consumer.errors import Reject, Retry
+from consumer.events import Record, decode_event
+from consumer.observe import Health, LagTracker, Metrics, Stamps, freshness_batch, get_logger, stage_split
+from consumer.planning import Batch, Outcome, Partition, Planned, Table
+from consumer.source import Held
+from consumer.steps import Work, now_us
+from consumer.store import Applied
+
+APPLIED = frozenset({"embedded", "unchanged", "deleted"})
+QUIET_SECONDS = 10.0  # at most one line per kind of trouble in this time
+PATIENT_SECONDS = 60.0  # longer than any pause between two tries: trouble older than this is over
+
+_log = get_logger("consumer")
+
+
+class Telemetry:
+    """Implements the pipeline's Report. `kind` says what the work is: a replay is no part of the objective."""
+
+    def __init__(
+        self, metrics: Metrics, tables: Mapping[str, Table], *, kind: Literal["live", "replay"] = "live"
+    ) -> None:
+        self.metrics, self.lag, self.health = metrics, LagTracker(), Health()
+        self._tables, self._kind = tables, kind
+        self._pending: dict[Partition, Record] = {}
+        self._working, self._retried = False, -PATIENT_SECONDS
+        self._assigned: set[Partition] = set()
+        self._said: dict[str, float] = {}
+        self.held: Mapping[Partition, Held] = {}
+        metrics.freshness_lag.computed_by(
+            lambda: {(source, str(number)): lag for (source, number), lag in self.lag.lag_seconds(now_us()).items()}
+        )
+
+    def tick(self) -> None:
+        """The main loop has polled."""
+        self.health.tick(time.monotonic())
+
+    def positions(self, held: Mapping[Partition, Held], waiting: Collection[Partition] = ()) -> None:
+        """Where every held partition stands; called by the main thread, about once a second.
+
+        `waiting` are assigned and not acquired: their gauge rises, for nobody applies what they hold.
+        """
+        taken_us, now = now_us(), time.monotonic()
+        self._assign(held.keys() | set(waiting), taken_us)
+        for partition in self.held.keys() - held.keys():
+            self.health.partition_revoked(*partition)
+        # One worker serves all partitions: while it works, or waits for a dependency, none of them is stuck.
+        busy = self._working or now - self._retried < PATIENT_SECONDS
+        for partition, state in held.items():
+            self.lag.position(self._place(partition[0]), partition[1], state.stored, state.end, taken_us)
+            self.health.partition_progress(*partition, state.stored, state.end, now, in_flight=busy)
+        self.held = dict(held)
+        self.metrics.queue_depth.set_all({(t, str(p)): max(s.end - s.stored, 0) for (t, p), s in held.items()})
+        reason = f"{len(held)} partitions" if held else "no partition assigned yet"
+        self.health.set_ready("assigned", bool(held), reason)
+
+    def waiting(self, batches: Iterable[Batch]) -> None:
+        """What is taken and not applied yet: the oldest commit of each partition feeds the gauge.
+
+        Records of a batch without spans have been applied before, as failed: a retry of them is no lag.
+        """
+        batches, first = tuple(batches), dict[Partition, Record]()
+        self._working = bool(batches)
+        for batch in batches:
+            for record in batch.records if batch.spans else ():
+                first.setdefault((record.topic, record.partition), record)
+        for partition in self._pending.keys() - first.keys():
+            self.lag.pending(self._place(partition[0]), partition[1], None)
+        for partition, record in first.items():
+            if self._pending.get(partition) is not record and partition[0] in self._tables:
+                self.lag.pending(self._place(partition[0]), partition[1], _committed_us(record))
+        self._pending = first
+
+    def done(self, work: Work, planned: Planned, applied: Applied) -> None:
+        """One transaction is committed."""
+        for prefix, ts_us in work.heartbeats.items():
+            self.lag.heartbeat(prefix, ts_us)
+        again = not work.batch.spans  # no position moves: a retry, whose event has been counted before
+        if not again:
+            self._count(work.outcomes)
+            self._freshness(work)
+        self._chunks(work, planned, applied)
+        self._latency(work)
+        self.health.set_ready("store", True, "writable")
+        if (again or self._kind == "replay") and planned.writes:
+            self.metrics.reprocessing.labels("retry" if again else "replay").inc(len(planned.writes))
+        if planned.writes or work.outcomes:
+            self._say(work, planned, applied)
+
+    def fenced(self, partitions: int) -> None:
+        """Parts of a batch were dropped because another owner has their partitions."""
+        self.metrics.fenced.inc(partitions)
+
+    def retrying(self, retry: Retry, seconds: float) -> None:
+        """A dependency asks for patience: counted every time, said at most every ten seconds."""
+        self._retried = time.monotonic()
+        self.metrics.errors.labels("write", type(retry).__name__.lower()).inc()
+        self.health.set_ready("store", False, retry.what)
+        self.notice(retry.what, next_try_seconds=round(seconds, 1))
+
+    def notice(self, what: str, **context: object) -> None:
+        """One warning line, unless the same one was written a moment ago."""
+        now = time.monotonic()
+        if now - self._said.get(what, -QUIET_SECONDS) >= QUIET_SECONDS:
+            self._said[what] = now
+            _log.warning(what, **context)
+
+    def _assign(self, partitions: set[Partition], now_us: int) -> None:
+        """Start and end the gauge's series as partitions come and go."""
+        for topic, number in self._assigned - partitions:
+            self.lag.revoked(self._place(topic), number)
+        for topic, number in partitions - self._assigned:
+            if topic in self._tables:
+                self.lag.assigned(self._place(topic), number, self._source(topic), now_us)
+        self._assigned = partitions
+
+    def _source(self, topic: str) -> str:
+        return self._tables[topic].source if topic in self._tables else topic
+
+    def _place(self, topic: str) -> str:
+        """What the gauge knows a topic by: a name that begins with the connector's prefix, whose heartbeats feed it.
+
+        As in the settings: a routed topic has its prefix in the source.
+        """
+        source = self._source(topic)
+        return source if source.count(".") >= 2 else topic
+
+    def _count(self, outcomes: Iterable[Outcome]) -> None:
+        counts = Counter((o.source, o.op, o.outcome) for o in outcomes)
+        for labels, count in counts.items():
+            self.metrics.events.labels(*labels).inc(count)
+
+    def _freshness(self, work: Work) -> None:
+        """Per applied event, from the commit on the source; snapshot rows and replays apart."""
+        live: dict[str, list[int]] = defaultdict(list)
+        backfill: list[int] = []
+        for source, _, outcome, event in work.outcomes:
+            if event is None or event.order.ts_us is None or outcome not in APPLIED:
+                continue
+            if self._kind == "live" and not event.order.snapshot:
+                live[source].append(event.order.ts_us)
+                self._stages(work, event.order.ts_us, event.connector_us, event.broker_us)
+            else:
+                backfill.append(event.order.ts_us)
+            if self._kind == "live":
+                self.lag.applied_through(self._place(event.order.topic), event.order.partition, event.order.ts_us)
+        for source, commits in live.items():
+            seconds, skewed = freshness_batch(commits, work.committed_us)
+            self.metrics.freshness.labels(source).observe_many(seconds)
+            self.metrics.clock_skew.inc(skewed)
+        seconds, _ = freshness_batch(backfill, work.committed_us)
+        self.metrics.backfill.labels("replay" if self._kind == "replay" else "snapshot").observe_many(seconds)
+
+    def _stages(self, work: Work, source_us: int, connector_us: int | None, broker_us: int | None) -> None:
+        if connector_us is None or broker_us is None:
+            return
+        stamps = Stamps(source_us, connector_us, broker_us, work.taken_us, work.embedded_us, work.committed_us)
+        for stage, seconds in stage_split(stamps).items():
+            self.metrics.stage.labels(stage).observe(seconds)
+
+    def _chunks(self, work: Work, planned: Planned, applied: Applied) -> None:
+        counts: Counter[tuple[str, str]] = Counter()
+        tokens: Counter[str] = Counter()
+        for write in planned.writes:
+            source = write.key.source
+            computed = [chunk for chunk in write.insert if chunk.chunk_hash in planned.texts]
+            tokens[source] += sum(len(chunk.token_ids) for chunk in computed)
+            counts[source, "embedded"] += len(computed)
+            counts[source, "reused"] += write.kept + len(write.insert) - len(computed)
+            counts[source, "deleted"] += len(write.delete)
+        for labels, count in counts.items():
+            self.metrics.chunks.labels(*labels).inc(count)
+        whole = [write.key.source for write in planned.writes if write.delete_all]
+        if whole:  # documents that went whole: the database counted their chunks
+            rest = applied.chunks_deleted - sum(len(write.delete) for write in planned.writes)
+            self.metrics.chunks.labels(whole[0], "deleted").inc(max(rest, 0))
+        for source, count in tokens.items():
+            self.metrics.tokens.labels(source).inc(count)
+
+    def _latency(self, work: Work) -> None:
+        for stage, start, end in (
+            ("decode", work.taken_us, work.decoded_us or work.taken_us),
+            ("plan", work.decoded_us or work.taken_us, work.planned_us),
+            ("embed", work.planned_us, work.embedded_us),
+            ("write", work.embedded_us, work.committed_us),
+        ):
+            self.metrics.latency.labels(stage).observe(max(end - start, 0) / 1e6)
+
+    def _say(self, work: Work, planned: Planned, applied: Applied) -> None:
+        failed = sum(write.failure is not None for write in planned.writes)
+        _log.info(
+            "batch",
+            events=len(work.outcomes),
+            documents=applied.documents,
+            embedded=work.embedded,
+            failed=failed,
+            ms=(work.committed_us - work.taken_us) // 1000,
+            offsets={f"{a.topic}[{a.partition}]": a.end for a in work.batch.advances},
+        )
+        for write in planned.writes:
+            if write.failure is not None:
+                self.metrics.errors.labels(write.failure.stage, write.failure.error_type).inc()
+                place = f"{write.order.topic}[{write.order.partition}]@{write.order.offset}"
+                self.notice("document failed", where=place, stage=write.failure.stage, error=write.failure.error)
+
+
+def _committed_us(record: Record) -> int | None:
+    try:
+        return decode_event(record).order.ts_us
+    except Reject:
+        return record.timestamp_ms * 1000

@@ -1,0 +1,122 @@
+"""Settings to parts: the one place where rooms are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from threading import Event
+
+from consumer.content import ChunkSpec, ContentSpec, TableContent, check_chunking
+from consumer.embedding import Engine, EngineConfig, load_engine
+from consumer.errors import Exit, Stop
+from consumer.observe import adopt_library_loggers
+from consumer.pipeline import Pipeline, Report
+from consumer.planning import HEARTBEAT_TOPIC, Planner, Table
+from consumer.settings import Settings, TableSettings
+from consumer.source import Broker
+from consumer.store import Generation, Store, VectorSpace
+
+
+def open_broker(settings: Settings) -> Broker:
+    """The Kafka cluster of the settings; connects on first use."""
+    return Broker(settings.kafka.bootstrap_servers, settings.kafka.properties)
+
+
+def open_store(settings: Settings, *, answer_within: float = 60.0) -> Store:
+    """The vector store under the writer's role; connects on first use."""
+    return Store(settings.store.dsn.get_secret_value(), settings.store.schema_name, answer_within=answer_within)
+
+
+def migrator_dsn(settings: Settings) -> str:
+    """The DSN of the role that may create tables and indexes."""
+    return (settings.store.migrator_dsn or settings.store.dsn).get_secret_value()
+
+
+def load_model(settings: Settings) -> Engine:
+    """The engine exactly as configured, warmed up. Raises Stop if that is not possible."""
+    chosen = settings.embedding
+    engine = load_engine(
+        EngineConfig(
+            model=chosen.model,
+            revision=chosen.revision,
+            device=chosen.device,
+            dtype=chosen.dtype,
+            token_budget=chosen.token_budget,
+            document_prompt=chosen.document_prompt,
+            query_prompt=chosen.query_prompt,
+            normalize=chosen.normalize,
+        )
+    )
+    adopt_library_loggers()
+    engine.warm_up()
+    return engine
+
+
+def vector_space(settings: Settings, engine: Engine) -> VectorSpace:
+    """What the engine would write: compared with the live generation before anything is written."""
+    identity, index = engine.identity, settings.index
+    return VectorSpace(
+        config_hash=identity.config_hash,
+        description=identity.describe(),
+        model=identity.model,
+        dimension=identity.dimension,
+        element=index.element,
+        metric=index.metric,
+        m=index.m,
+        ef_construction=index.ef_construction,
+    )
+
+
+def content_spec(entry: TableSettings) -> ContentSpec:
+    """What one entry of `tables` says about content."""
+    chunk = ChunkSpec(entry.chunk.max_tokens, entry.chunk.overlap)
+    return ContentSpec(entry.source, entry.text, entry.when, entry.metadata, chunk)
+
+
+def build_tables(settings: Settings, engine: Engine) -> dict[str, Table]:
+    """Every entry of `tables` by topic. Raises Stop for a template or chunk size that cannot work."""
+    tables = {}
+    for entry in settings.tables:
+        if entry.format == "avro":
+            raise Stop(
+                f"Table {entry.topic} has format: avro.",
+                "This version reads JSON only.",
+                "Use connectors/postgres-json.json, or a JSON converter, and set format to auto or json.",
+                exit_code=Exit.USAGE,
+            )
+        spec = content_spec(entry)
+        check_chunking(entry.source, spec.chunk, engine.tokenizer)
+        tables[entry.topic] = Table(entry.source, entry.topic, TableContent(spec), entry.on_truncate)
+    return tables
+
+
+def topics(settings: Settings) -> list[str]:
+    """The tables' topics and the heartbeat topics of their prefixes."""
+    heartbeats = {HEARTBEAT_TOPIC + table.prefix for table in settings.tables}
+    return [*(table.topic for table in settings.tables), *sorted(heartbeats)]
+
+
+def build_pipeline(
+    settings: Settings,
+    engine: Engine,
+    store: Store,
+    generation: Generation,
+    tables: Mapping[str, Table],
+    report: Report,
+    stopping: Event,
+    *,
+    group: str | None = None,
+    force: bool = False,
+) -> Pipeline:
+    """The pipeline for the group, or for a job that keeps its progress under another name."""
+    return Pipeline(
+        Planner(tables.values(), generation.number, engine.tokenizer),
+        engine,
+        store,
+        report,
+        stopping,
+        generation=generation,
+        tables=tables,
+        group=group or settings.group,
+        max_seconds=settings.batch.max_seconds,
+        force=force,
+    )

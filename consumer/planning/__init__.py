@@ -1,0 +1,50 @@
+"""Stored state and events in, a `Plan` out: what to keep, embed, delete, reject. Pure data, no clock, no I/O."""
+
+from consumer.planning.batch import Batch, Partition
+from consumer.planning.fold import Draft
+from consumer.planning.guard import classify, merge
+from consumer.planning.intake import HEARTBEAT_TOPIC, Intake, Outcome, Table, document_key, take_in
+from consumer.planning.model import (
+    Advance,
+    DocumentKey,
+    DocumentWrite,
+    Failure,
+    NewChunk,
+    Plan,
+    RejectedEvent,
+    State,
+    StoredChunk,
+    StoredDetail,
+    StoredDocument,
+    Truncate,
+)
+from consumer.planning.planner import Planned, Planner, StoredKey
+
+__all__ = [
+    "HEARTBEAT_TOPIC",
+    "Advance",
+    "Batch",
+    "DocumentKey",
+    "DocumentWrite",
+    "Draft",
+    "Failure",
+    "Intake",
+    "NewChunk",
+    "Outcome",
+    "Partition",
+    "Plan",
+    "Planned",
+    "Planner",
+    "RejectedEvent",
+    "State",
+    "StoredChunk",
+    "StoredDetail",
+    "StoredDocument",
+    "StoredKey",
+    "Table",
+    "Truncate",
+    "classify",
+    "document_key",
+    "merge",
+    "take_in",
+]

@@ -1,0 +1,49 @@
+"""A batch: records in arrival order, and for each partition the span of offsets they move the group over."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+from consumer.events import Record
+from consumer.planning.model import Advance
+
+Partition = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """`spans` may reach beyond the records: offsets that hold no event (control records, compaction gaps)."""
+
+    records: tuple[Record, ...]
+    spans: Mapping[Partition, Advance]
+
+    @property
+    def advances(self) -> tuple[Advance, ...]:
+        """The fence of each partition, in (topic, partition) order."""
+        return tuple(self.spans[partition] for partition in sorted(self.spans))
+
+    def cut(self, count: int) -> tuple[Batch, Batch]:
+        """The first `count` records and the rest; the rest's spans begin where the first's end."""
+        head, tail = self.records[:count], self.records[count:]
+        reached = {(r.topic, r.partition): r.offset + 1 for r in head}
+        remaining = {(r.topic, r.partition) for r in tail}
+        first, rest = {}, {}
+        for partition, span in self.spans.items():
+            if partition not in remaining:
+                first[partition] = span
+            elif partition in reached:
+                first[partition] = _between(span, span.start, reached[partition])
+                rest[partition] = _between(span, reached[partition], span.end)
+            else:
+                rest[partition] = span
+        return Batch(head, first), Batch(tail, rest)
+
+    def without(self, partitions: Collection[Partition]) -> Batch:
+        """The batch less everything of `partitions`."""
+        records = tuple(r for r in self.records if (r.topic, r.partition) not in partitions)
+        return replace(self, records=records, spans={p: span for p, span in self.spans.items() if p not in partitions})
+
+
+def _between(span: Advance, start: int, end: int) -> Advance:
+    return Advance(span.topic, span.partition, span.epoch, start, end)

@@ -1,0 +1,181 @@
+"""All events of one document in a batch to one draft: what is newest, what its fields are, what was stale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from consumer.errors import Reject
+from consumer.events import ChangeEvent, Order, is_placeholder
+from consumer.planning.guard import classify, merge
+from consumer.planning.intake import Arrival, Outcome, Table, Undecodable
+from consumer.planning.model import DocumentKey, Failure, StoredDocument
+
+INCOMPLETE = Failure(
+    "plan",
+    "incomplete",
+    "The event leaves out an unchanged large column and nothing earlier holds its value. The next full event of the "
+    "row heals it, or an ad-hoc snapshot of the table.",
+)
+
+# What comes later walks a value recursively; no converter of Debezium nests anything near it.
+MAX_NESTING = 100
+
+
+@dataclass(slots=True)
+class Draft:
+    """What the batch makes of one document, as far as it is known without the stored fields and chunks.
+
+    `fields` maps the used columns to values, those in `holes` are still to be filled from the stored fields; None for
+    a delete, a failure, or (with `rerender`) a document whose stored fields are taken as they are.
+    """
+
+    key: DocumentKey
+    source_key: bytes
+    table: Table
+    stored: StoredDocument | None
+    order: Order
+    deleted: bool = False
+    fields: dict[str, Any] | None = None
+    holes: frozenset[str] = frozenset()
+    failure: Failure | None = None
+    rerender: bool = False
+    again: bool = False  # forced: every chunk is embedded anew
+    skippable: bool = False
+    applied: list[ChangeEvent] = field(default_factory=list)
+
+    @property
+    def needs_detail(self) -> bool:
+        """Whether planning must read the stored fields and chunks."""
+        return self.stored is not None and not self.deleted and self.failure is None
+
+
+class Fold:
+    """Folds the arrivals of one document, one after the other, onto what is stored."""
+
+    def __init__(
+        self, key: DocumentKey, table: Table, stored: StoredDocument | None, generation: int, *, force: bool
+    ) -> None:
+        self._key, self._table, self._stored, self._force = key, table, stored, force
+        self._order = stored.order if stored else None
+        self._draft: Draft | None = None
+        self._again = force or (stored is not None and _outdated(stored, table, generation))
+        self._unchanged = stored is not None and not self._again
+        self.outcomes: list[Outcome] = []
+
+    def fold(self, arrivals: Sequence[Arrival]) -> Draft | None:
+        """The draft, or None where nothing has to be written; `outcomes` tells what became of events without one."""
+        for arrival in arrivals:
+            verdict = classify(arrival.order, self._order) if self._order else "newer"
+            if verdict == "stale" or (verdict == "same" and not self._again):
+                self._tell(arrival, "stale")
+                continue
+            self._take(arrival)
+        draft = self._draft
+        if draft is not None and self._unchanged and not draft.holes:
+            self.outcomes += [Outcome(self._key.source, event.op, "unchanged", event) for event in draft.applied]
+            return None
+        if draft is not None:
+            draft.again = self._force
+            draft.skippable = self._unchanged and len(draft.applied) == 1
+        return draft
+
+    def _take(self, arrival: Arrival) -> None:
+        before, draft = self._draft, self._new_draft(arrival)
+        if isinstance(arrival, Undecodable):
+            draft.failure, self._unchanged = arrival.failure, False
+            self._tell(arrival, "rejected")
+        else:
+            self._take_event(arrival, before, draft)
+        self._draft, self._order = draft, draft.order
+
+    def _new_draft(self, arrival: Arrival) -> Draft:
+        draft = Draft(self._key, arrival.key, self._table, self._stored, merge(arrival.order, self._order))
+        if self._draft is not None:
+            draft.applied = self._draft.applied
+        return draft
+
+    def _take_event(self, event: ChangeEvent, before: Draft | None, draft: Draft) -> None:
+        if event.after is None:
+            draft.deleted, self._unchanged = True, False
+            draft.applied.append(event)
+            return
+        try:
+            draft.fields = _used(event.after, self._table)
+            draft.holes = frozenset(name for name, value in draft.fields.items() if is_placeholder(value))
+            if draft.holes:
+                self._fill(draft, before)
+            self._unchanged = self._unchanged and self._same(event, draft)
+            draft.applied.append(event)
+        except Reject as reject:
+            draft.failure = Failure(reject.stage, reject.error_type, reject.what)
+            draft.fields, draft.holes, self._unchanged = None, frozenset(), False
+            self._tell(event, "rejected")
+
+    def _fill(self, draft: Draft, before: Draft | None) -> None:
+        """Fill placeholders from the event before it in this batch; holes left are for the stored fields."""
+        giver = before.order if before else (self._stored.order if self._stored else None)
+        if giver is None or (giver.topic_id, giver.partition) != (draft.order.topic_id, draft.order.partition):
+            raise _incomplete()
+        if before is None:
+            if self._stored is None or not self._stored.fields_complete:
+                raise _incomplete()
+            return
+        if before.fields is None or draft.fields is None:
+            raise _incomplete()
+        for name in draft.holes:
+            draft.fields[name] = before.fields[name]
+        draft.holes &= before.holes
+
+    def _same(self, event: ChangeEvent, draft: Draft) -> bool:
+        """Whether this event alone would change nothing: the skip rule."""
+        stored = self._stored
+        if stored is None or event.op not in ("u", "r") or draft.fields is None:
+            return False
+        here = (stored.order.topic_id, stored.order.partition) == (event.order.topic_id, event.order.partition)
+        if not here or draft.holes:
+            return here  # with holes the stored fields decide, once they are read
+        return self._table.content.fields_hash(draft.fields) == stored.fields_hash
+
+    def _tell(self, arrival: Arrival, outcome: str) -> None:
+        event = arrival if isinstance(arrival, ChangeEvent) else None
+        self.outcomes.append(Outcome(self._key.source, event.op if event else "unknown", outcome, event))
+
+
+def _outdated(stored: StoredDocument, table: Table, generation: int) -> bool:
+    """Whether the stored version would come out differently if it were applied again."""
+    if stored.state == "deleted":
+        return False
+    return (
+        stored.state == "failed"
+        or not stored.fields_complete
+        or stored.table_hash != table.content.table_hash
+        or stored.generation != generation
+    )
+
+
+def _used(after: dict[str, Any], table: Table) -> dict[str, Any]:
+    try:
+        used = {name: after[name] for name in table.content.columns}
+    except KeyError:
+        missing = ", ".join(name for name in table.content.columns if name not in after)
+        what = f"The settings of table {table.topic} use a column that the event does not have: {missing}."
+        raise Reject(what, stage="plan", error_type="missing_column") from None
+    for name, value in used.items():
+        if isinstance(value, (dict, list)) and _deeper(value, MAX_NESTING):
+            what = f"Column {name} of table {table.topic} is nested deeper than {MAX_NESTING} levels."
+            raise Reject(what, stage="plan", error_type="too_deep")
+    return used
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, (dict, list)):
+        return False
+    return not levels or any(
+        _deeper(item, levels - 1) for item in (value if isinstance(value, list) else value.values())
+    )
+
+
+def _incomplete() -> Reject:
+    return Reject(INCOMPLETE.error, stage=INCOMPLETE.stage, error_type=INCOMPLETE.error_type)

@@ -1,0 +1,121 @@
+"""A batch of records to events by document: the first step of every plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import NamedTuple
+
+from consumer.content import TableContent
+from consumer.errors import Reject, Stop
+from consumer.events import ChangeEvent, Order, Record, decode_event, decode_heartbeat, decode_key
+from consumer.planning.model import DocumentKey, Failure, RejectedEvent, Truncate
+
+HEARTBEAT_TOPIC = "__debezium-heartbeat."
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One entry of `tables`, ready to plan with. `on_truncate` is delete, ignore or stop."""
+
+    source: str
+    topic: str
+    content: TableContent
+    on_truncate: str = "delete"
+
+
+class Undecodable(NamedTuple):
+    """An event of a known key whose value could not be decoded: all that is known is that the row changed."""
+
+    key: bytes
+    order: Order
+    failure: Failure
+
+
+Arrival = ChangeEvent | Undecodable
+
+
+class Outcome(NamedTuple):
+    """What became of one event, for the metrics. `event` is None where it could not be decoded."""
+
+    source: str
+    op: str
+    outcome: str
+    event: ChangeEvent | None = None
+
+
+@dataclass(slots=True)
+class Intake:
+    """What a batch of records holds. Arrivals of one document keep their order within a partition."""
+
+    arrivals: dict[DocumentKey, list[Arrival]] = field(default_factory=dict)
+    tables: dict[DocumentKey, Table] = field(default_factory=dict)
+    rejects: list[RejectedEvent] = field(default_factory=list)
+    truncates: list[Truncate] = field(default_factory=list)
+    heartbeats: dict[str, int] = field(default_factory=dict)
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+def take_in(records: Iterable[Record], tables: Mapping[str, Table]) -> Intake:
+    """Decode `records`, whose topics are those of `tables` and heartbeat topics. Nothing is dropped silently."""
+    intake = Intake()
+    for record in records:
+        table = tables.get(record.topic)
+        if table is None:
+            _heartbeat(record, intake)
+            continue
+        try:
+            _arrive(record, table, intake)
+        except Reject as reject:
+            failure = Failure(reject.stage, reject.error_type, reject.what)
+            place = (record.topic, record.partition, record.offset)
+            intake.rejects.append(RejectedEvent(table.source, *place, failure))
+            intake.outcomes.append(Outcome(table.source, "unknown", "rejected"))
+    return intake
+
+
+def document_key(source: str, key: bytes) -> DocumentKey:
+    """The identity of the row with canonical key `key`."""
+    return DocumentKey(source, sha256(key).digest()[:16])
+
+
+def _arrive(record: Record, table: Table, intake: Intake) -> None:
+    """One record of a table. Raises Reject only where no document can be named."""
+    arrival: Arrival
+    try:
+        arrival = decode_event(record)
+        if arrival.op in ("t", "m"):
+            _without_row(arrival, table, intake)
+            return
+    except Reject as reject:
+        order = Order(record.topic, record.topic_id, record.partition, record.offset)
+        failure = Failure(reject.stage, reject.error_type, reject.what)
+        arrival = Undecodable(decode_key(record.key), order, failure)
+    key = document_key(table.source, arrival.key)
+    intake.tables[key] = table
+    intake.arrivals.setdefault(key, []).append(arrival)
+
+
+def _without_row(event: ChangeEvent, table: Table, intake: Intake) -> None:
+    """A truncate by the table's policy; a logical message concerns no row."""
+    if event.op == "t" and table.on_truncate == "stop":
+        raise Stop(
+            f"The table behind {event.order.topic} was truncated (partition {event.order.partition}, offset "
+            f"{event.order.offset}).",
+            "Its setting on_truncate is stop.",
+            f"Set it to delete or ignore, or skip the event with `embed-consumer offsets reset --topic "
+            f"{event.order.topic} --partition {event.order.partition} --to {event.order.offset + 1}`.",
+        )
+    outcome = "ignored"
+    if event.op == "t" and table.on_truncate == "delete" and event.order.ts_us is not None:
+        intake.truncates.append(Truncate(table.source, event.order.sequence, event.order.ts_us))
+        outcome = "deleted"
+    intake.outcomes.append(Outcome(table.source, event.op, outcome, event))
+
+
+def _heartbeat(record: Record, intake: Intake) -> None:
+    prefix = record.topic.removeprefix(HEARTBEAT_TOPIC)
+    ts_us = decode_heartbeat(record.value)
+    if ts_us is not None:
+        intake.heartbeats[prefix] = max(ts_us, intake.heartbeats.get(prefix, ts_us))

@@ -1,0 +1,144 @@
+"""Events and stored state to a `Plan`. Two questions to the store lie between: `heads` first, then `details`.
+
+    drafts, outcomes = planner.draft(intake, heads)
+    planned = planner.plan(drafts, details)
+
+The same events may be planned again and again (after a lost race, a fence, a poisoned document): nothing is kept here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from consumer.content import Chunk, ChunkSpec, Tokenizer, chunk_batch
+from consumer.errors import Reject
+from consumer.planning.document import Prepared, prepare, write
+from consumer.planning.fold import Draft, Fold
+from consumer.planning.intake import Intake, Outcome, Table
+from consumer.planning.model import DocumentKey, DocumentWrite, Failure, StoredDetail, StoredDocument
+
+
+class StoredKey(NamedTuple):
+    """A stored document that is to be rendered again from its stored fields, without a new event."""
+
+    key: DocumentKey
+    source_key: bytes
+    stored: StoredDocument
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The writes, and what they need: `texts` maps each chunk hash without a known vector to its token ids.
+
+    `borrow` names vectors the store has: (document id, chunk hash).
+    """
+
+    writes: tuple[DocumentWrite, ...]
+    texts: dict[bytes, tuple[int, ...]]
+    borrow: tuple[tuple[int, bytes], ...]
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Content tokens that the model has to read for it."""
+        return sum(map(len, self.texts.values()))
+
+
+class Planner:
+    """Plans for the tables of one generation. Pure: the same arguments give the same plan."""
+
+    def __init__(self, tables: Iterable[Table], generation: int, tokenizer: Tokenizer) -> None:
+        self._by_source = {table.source: table for table in tables}
+        self._generation, self._tokenizer = generation, tokenizer
+
+    def draft(
+        self, intake: Intake, heads: Mapping[DocumentKey, StoredDocument], *, force: bool = False
+    ) -> tuple[list[Draft], list[Outcome]]:
+        """One draft per document that may have to be written; outcomes of the events that need nothing more.
+
+        `force` applies an event again that the document already stands at (replay).
+        """
+        drafts, outcomes = [], list(intake.outcomes)
+        for key, arrivals in intake.arrivals.items():
+            fold = Fold(key, intake.tables[key], heads.get(key), self._generation, force=force)
+            draft = fold.fold(arrivals)
+            outcomes += fold.outcomes
+            if draft is not None:
+                drafts.append(draft)
+        return drafts, outcomes
+
+    def redraft(self, documents: Iterable[StoredKey]) -> list[Draft]:
+        """Drafts that render stored fields again: a retry, or a table whose settings changed."""
+        return [
+            Draft(key, source_key, self._by_source[key.source], stored, stored.order, rerender=True)
+            for key, source_key, stored in documents
+            if key.source in self._by_source
+        ]
+
+    def plan(
+        self,
+        drafts: Sequence[Draft],
+        details: Mapping[int, StoredDetail],
+        failures: Mapping[DocumentKey, Failure] | None = None,
+    ) -> Planned:
+        """The writes of `drafts`; `failures` are documents that embedding or writing has proved impossible."""
+        failures = failures or {}
+        prepared = [
+            prepare(d, details.get(d.stored.document_id) if d.stored else None, self._generation, failures.get(d.key))
+            for d in drafts
+        ]
+        chunks = self._cut([p for p in prepared if p.text is not None and p.failure is None])
+        writes = tuple(write(p, chunks.get(p.draft.key), self._generation) for p in prepared if not p.unchanged)
+        texts, borrow = _vectors_needed(writes, details, {p.draft.key for p in prepared if p.draft.again})
+        outcomes = tuple(outcome for p in prepared for outcome in _outcomes(p))
+        return Planned(writes, texts, borrow, outcomes)
+
+    def _cut(self, prepared: Sequence[Prepared]) -> dict[DocumentKey, list[Chunk]]:
+        """Chunks of every prepared text, tokenized together; a text that cannot be cut fails alone."""
+        by_spec: dict[ChunkSpec, list[Prepared]] = defaultdict(list)
+        for item in prepared:
+            by_spec[item.draft.table.content.spec.chunk].append(item)
+        chunks: dict[DocumentKey, list[Chunk]] = {}
+        for spec, items in by_spec.items():
+            try:
+                cut = chunk_batch([item.text or "" for item in items], spec, self._tokenizer)
+                chunks.update(zip((item.draft.key for item in items), cut, strict=True))
+            except Reject as reject:
+                if len(items) == 1:
+                    items[0].failure = Failure(reject.stage, reject.error_type, reject.what)
+                else:
+                    for item in items:
+                        chunks |= self._cut([item])
+        return chunks
+
+
+def _vectors_needed(
+    writes: Iterable[DocumentWrite], details: Mapping[int, StoredDetail], anew: Container[DocumentKey]
+) -> tuple[dict[bytes, tuple[int, ...]], tuple[tuple[int, bytes], ...]]:
+    texts: dict[bytes, tuple[int, ...]] = {}
+    borrow = []
+    for item in writes:
+        detail = details.get(item.document_id) if item.document_id is not None else None
+        standing = {chunk.chunk_hash for chunk in detail.chunks} if detail and item.key not in anew else set()
+        for chunk in item.insert:
+            if chunk.chunk_hash in standing and item.document_id is not None:
+                borrow.append((item.document_id, chunk.chunk_hash))
+            else:
+                texts[chunk.chunk_hash] = chunk.token_ids
+    for _, chunk_hash in borrow:
+        texts.pop(chunk_hash, None)
+    return texts, tuple(borrow)
+
+
+def _outcomes(prepared: Prepared) -> Iterable[Outcome]:
+    draft = prepared.draft
+    if prepared.unchanged:
+        outcome = "unchanged"
+    elif draft.deleted:
+        outcome = "deleted"
+    else:
+        outcome = "rejected" if prepared.failure else "embedded"
+    return (Outcome(draft.key.source, event.op, outcome, event) for event in draft.applied)

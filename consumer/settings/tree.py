@@ -1,0 +1,184 @@
+"""The settings tree. Each room takes its own section; the docstrings here are the reference the JSON Schema carries."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# What the exactly-once protocol depends on. A user who could set these could lose changes without noticing.
+OWNED_KAFKA_PROPERTIES = {
+    "bootstrap.servers": "kafka.bootstrap_servers",
+    "group.id": "group",
+    "enable.auto.commit": None,
+    "enable.auto.offset.store": None,
+    "enable.partition.eof": None,
+    "auto.offset.reset": None,
+    "isolation.level": None,
+    "on_commit": None,
+    "error_cb": None,
+    "stats_cb": None,
+    "logger": None,
+}
+
+
+class Section(BaseModel):
+    """Unknown keys are errors, and a loaded section does not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class KafkaSettings(Section):
+    bootstrap_servers: str = Field("localhost:9092", description="host:port of one or more brokers, comma-separated")
+    properties: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="any librdkafka property (SASL, TLS, …) that the product does not own"
+    )
+
+    @field_validator("properties")
+    @classmethod
+    def _refuse_owned(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if name.lower() in OWNED_KAFKA_PROPERTIES:
+                instead = OWNED_KAFKA_PROPERTIES[name.lower()]
+                hint = f"; set {instead} instead" if instead else "; remove it"
+                raise ValueError(f"{name} is owned by embed-consumer, which keeps offsets in Postgres{hint}")
+        return value
+
+
+class RegistrySettings(Section):
+    url: str = Field("http://localhost:8081", description="Confluent-compatible schema registry; only for Avro topics")
+    framing: Literal["auto", "confluent", "apicurio8", "headers"] = "auto"
+
+
+class StoreSettings(Section):
+    dsn: SecretStr = Field(
+        SecretStr("postgresql://embedder@localhost:5432/vectors"), description="where the vectors live (writer role)"
+    )
+    migrator_dsn: SecretStr | None = Field(
+        None, description="the role that may create tables, for `migrate` and the index build; default: store.dsn"
+    )
+    schema_name: Annotated[str, Field(alias="schema", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = "embedding"
+
+
+class SourceSettings(Section):
+    dsn: SecretStr | None = Field(None, description="the source database, read by doctor and status only")
+
+
+class EmbeddingSettings(Section):
+    engine: Literal["torch"] = "torch"
+    model: str = Field(
+        "sentence-transformers/all-MiniLM-L6-v2", description="hub id, local folder, or package:<import name>"
+    )
+    revision: str | None = Field(None, description="full commit of a hub model; required for a hub id")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    token_budget: Literal["auto"] | Annotated[int, Field(ge=16)] = Field("auto", description="tokens of one pass")
+    document_prompt: str = ""
+    query_prompt: str = ""
+    normalize: bool = True
+
+
+class IndexSettings(Section):
+    metric: Literal["cosine", "l2", "ip"] = "cosine"
+    m: int = Field(16, ge=2, le=100)
+    ef_construction: int = Field(64, ge=4, le=1000)
+    element: Literal["vector", "halfvec"] = "vector"
+
+
+class BatchSettings(Section):
+    max_events: int = Field(1000, ge=1, le=100_000)
+    max_bytes: ByteSize = Field(ByteSize(64 * 1024 * 1024), description="bytes of Kafka records in one batch")
+    max_seconds: float = Field(0.5, gt=0, description="seconds of model work at the measured rate")
+
+
+class SloSettings(Section):
+    objective: float = Field(0.99, gt=0, lt=1)
+    threshold_seconds: float = Field(60, gt=0)
+
+
+class HttpSettings(Section):
+    listen: str = Field("127.0.0.1:9464", pattern=r"^\S+:\d{1,5}$")
+
+
+class LogSettings(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "console", "json"] = "auto"
+
+
+class ChunkSettings(Section):
+    max_tokens: int = Field(256, ge=8)
+    overlap: int = Field(32, ge=0)
+
+
+class TableSettings(Section):
+    topic: str = Field(description="<topic.prefix>.<schema>.<table>, or the topic a router writes")
+    source: str = Field(
+        "", description="name of the source; default: the topic. For a routed topic: <topic.prefix>.<schema>.<table>"
+    )
+    format: Literal["auto", "json", "avro"] = "auto"
+    when: str | None = Field(None, description="rows that do not match are not in the index")
+    text: str = Field(description="sandboxed Jinja2 over the row's columns")
+    metadata: tuple[str, ...] = Field((), description="columns kept beside the vectors for filters")
+    columns: dict[str, str] = Field(default_factory=dict, description="types that schemaless JSON does not carry")
+    chunk: ChunkSettings = ChunkSettings()
+    on_truncate: Literal["delete", "ignore", "stop"] = "delete"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _source_defaults_to_topic(cls, value: Any) -> Any:
+        if isinstance(value, dict) and not value.get("source"):
+            return {**value, "source": value.get("topic", "")}
+        return value
+
+    @property
+    def prefix(self) -> str:
+        """The connector's `topic.prefix`, by which its heartbeat topic is named.
+
+        A routed topic says nothing of it: then `source` is written as `<prefix>.<schema>.<table>`.
+        """
+        return (self.source if self.source.count(".") >= 2 else self.topic).split(".", 1)[0]
+
+
+class Settings(BaseSettings):
+    """Everything embed-consumer can be told. Priority: flags, environment (EMBEDDING_…), file, defaults."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="EMBEDDING_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+    )
+
+    group: str = Field("prod", pattern=r"^[A-Za-z0-9._-]{1,200}$")
+    kafka: KafkaSettings = KafkaSettings()
+    registry: RegistrySettings = RegistrySettings()
+    store: StoreSettings = StoreSettings()
+    source: SourceSettings = SourceSettings()
+    embedding: EmbeddingSettings = EmbeddingSettings()
+    index: IndexSettings = IndexSettings()
+    batch: BatchSettings = BatchSettings()
+    slo: SloSettings = SloSettings()
+    http: HttpSettings = HttpSettings()
+    log: LogSettings = LogSettings()
+    tables: tuple[TableSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _tables_are_distinct(self) -> Settings:
+        for name in ("topic", "source"):
+            seen: set[str] = set()
+            for table in self.tables:
+                value = getattr(table, name)
+                if value in seen:
+                    raise ValueError(f"two entries of tables share the {name} {value}")
+                seen.add(value)
+        return self
+
+    @field_validator("tables")
+    @classmethod
+    def _topics_are_names(cls, value: tuple[TableSettings, ...]) -> tuple[TableSettings, ...]:
+        for table in value:
+            if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", table.topic):
+                raise ValueError(f"{table.topic!r} is no Kafka topic name")
+        return value

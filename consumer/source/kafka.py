@@ -1,0 +1,280 @@
+"""The group's membership: assignment, epochs, the bounded buffer of the next batch, and commits to the broker.
+
+Progress lives in Postgres. Every partition is acquired there (epoch + 1) inside the assignment callback and read from
+the stored offset; the broker only learns of it afterwards, for lag exporters and autoscalers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from consumer.errors import Retry, Stop
+from consumer.planning import HEARTBEAT_TOPIC, Advance, Batch, Partition
+from consumer.source.client import Broker, fault_of
+from consumer.source.identity import Identity
+from consumer.source.messages import Notice, place_of, record_of
+from consumer.source.partitions import Holdings
+
+ACQUIRE_AGAIN_SECONDS = 3.0  # each try may hold the loop up for as long as the database is given to answer
+FENCES_ALLOWED = 3  # a minute; then somebody else really owns these partitions
+
+
+class Claim(NamedTuple):
+    """A partition to acquire; `low_watermark` is the first offset the broker still has."""
+
+    topic: str
+    topic_id: str
+    partition: int
+    low_watermark: int
+
+
+class Position(Protocol):
+    """What acquiring gives: the new epoch and the first offset not applied."""
+
+    @property
+    def epoch(self) -> int: ...
+
+    @property
+    def next_offset(self) -> int: ...
+
+
+Acquire = Callable[[Sequence[Claim]], Mapping[Partition, Position]]
+
+
+class KafkaSource:
+    """One member of the consumer group. Used from one thread, except for `owns`.
+
+    `acquire` is called with the assigned partitions and must answer or raise Retry within seconds: a partition it
+    cannot acquire is held back and tried again. `before_revoke` is called before partitions go to another member.
+    """
+
+    def __init__(
+        self, broker: Broker, group: str, topics: Sequence[str], holdings: Holdings, acquire: Acquire, notice: Notice
+    ) -> None:
+        self.holdings = holdings
+        self.before_revoke: Callable[[], None] = lambda: None
+        self._broker, self._acquire, self._notice = broker, acquire, notice
+        self._identity = Identity(broker)
+        self._waiting: set[Partition] = set()  # assigned, not acquired
+        self._acquire_at = 0.0
+        self._paused = False
+        self._fault: Exception | None = None
+        self._fences: dict[Partition, list[float]] = {}
+        self._to_commit: dict[Partition, int] = {}
+        self._consumer = Consumer(broker.consumer_config(group, self._on_error))
+        self._consumer.subscribe(
+            list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    @property
+    def full(self) -> bool:
+        """Whether the next batch has all it may have: `poll` would take in nothing."""
+        return self.holdings.full
+
+    @property
+    def waiting(self) -> frozenset[Partition]:
+        """Partitions assigned to this member that the database has not given it yet: nothing of them is applied."""
+        return frozenset(self._waiting)
+
+    def poll(self, timeout: float) -> None:
+        """Serve callbacks and buffer what arrives: returns with the first record, or after `timeout` seconds.
+
+        `consume(n, t)` would wait for n messages or the whole of t; one `poll` and a `consume` without waiting do not.
+        """
+        if self._paused:
+            self._resume()
+        first = self._consumer.poll(timeout)
+        if first is not None:
+            self._receive(first)
+            if self.holdings.room:
+                for message in self._consumer.consume(self.holdings.room, 0):
+                    self._receive(message)
+        self._settle()
+
+    def hold(self) -> None:
+        """Keep the membership while the buffer is full and the model busy (pausing purges the prefetch)."""
+        if not self._paused:
+            self._consumer.pause(self._consumer.assignment())
+            self._paused = True
+        if (message := self._consumer.poll(0.1)) is not None:
+            self._receive(message)
+        self._settle()
+
+    def take(self) -> Batch | None:
+        """Everything that arrived, as a batch; None if nothing did."""
+        return self.holdings.take()
+
+    def stored(self, advances: Iterable[Advance]) -> None:
+        """The database has these positions: tell the broker, without waiting for its answer."""
+        advances = tuple(advances)
+        self.holdings.stored(advances)
+        self._to_commit |= {(a.topic, a.partition): a.end for a in advances if self.owns(a)}
+        self._commit()
+
+    def owns(self, advance: Advance) -> bool:
+        """Whether the partition is still held under the epoch of `advance`."""
+        held = self.holdings.held.get((advance.topic, advance.partition))
+        return held is not None and held.epoch == advance.epoch
+
+    def fenced(self, advances: Iterable[Advance]) -> None:
+        """Somebody else advanced these: if they are still ours, take the next epoch and read from the stored offset."""
+        now = time.monotonic()
+        for advance in advances:
+            if not self.owns(advance):
+                continue
+            partition = (advance.topic, advance.partition)
+            recent = [at for at in self._fences.get(partition, ()) if now - at < 60] + [now]
+            self._fences[partition] = recent
+            if len(recent) >= FENCES_ALLOWED:
+                raise Stop(
+                    f"Partition {partition[0]}[{partition[1]}] was taken over {len(recent)} times within a minute.",
+                    "Another process writes to this schema as the same group without being in its consumer group.",
+                    "End that process, or give it its own group and schema.",
+                )
+            self.holdings.drop([partition])
+            self._waiting.add(partition)
+            self._acquire_at = 0.0
+        self._settle()
+
+    def watermarks(self) -> None:
+        """Learn the partitions' ends as the last fetch answers told them; asks nobody."""
+        for partition, held in self.holdings.held.items():
+            _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
+            held.end = max(held.end, high)
+
+    def close(self) -> None:
+        """Leave the group; uncommitted broker offsets do not matter."""
+        self._consumer.close()
+
+    def _receive(self, message: Message) -> None:
+        error = message.error()
+        partition = place_of(message)
+        held = self.holdings.held.get(partition)
+        if error is None:
+            if held is not None:
+                self.holdings.add(record_of(message, held.topic_id, held.epoch))
+        elif error.code() == KafkaError._PARTITION_EOF:
+            self.holdings.reached_end(partition, message.offset() or 0)
+        elif error.code() in (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET):
+            if held is not None:  # else it is not acquired yet, and no offset of it has been asked for
+                raise _out_of_range(partition, held.fetched)
+        else:
+            self._on_error(error)
+
+    def _settle(self) -> None:
+        """After every poll: what callbacks could not raise, partitions to acquire, positions for the broker."""
+        if self._fault:
+            raise self._fault
+        self._identity.check(self.holdings.held)
+        if self._waiting and time.monotonic() >= self._acquire_at:
+            self._take_over(sorted(self._waiting), seek=True)
+            if self._fault:
+                raise self._fault
+        if self._to_commit:
+            self._commit()
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        names = [(p.topic, p.partition) for p in partitions]
+        self._waiting.update(names)
+        self._take_over(names, seek=False)
+        for p in partitions:
+            held = self.holdings.held.get((p.topic, p.partition))
+            p.offset = held.fetched if held else OFFSET_END  # paused below, and sought once it is acquired
+        consumer.incremental_assign(partitions)
+        unheld = [p for p in partitions if (p.topic, p.partition) in self._waiting]
+        if unheld:
+            consumer.pause(unheld)
+
+    def _take_over(self, partitions: Sequence[Partition], *, seek: bool) -> None:
+        """Acquire and start at the stored offsets; what fails is tried again a little later, and never skipped."""
+        began = time.monotonic()
+        try:
+            claims, marks = self._claims(partitions)
+            acquired = self._acquire(claims)
+            for claim in claims:
+                place = (claim.topic, claim.partition)
+                self._begin(claim, acquired[place], *marks[place], seek)
+        except Retry as retry:
+            self._acquire_later(partitions, began, str(retry))
+        except KafkaException as error:
+            self._acquire_later(partitions, began, error.args[0].name())
+        except Exception as fault:  # a callback must not raise: the loop does, right after it
+            self._fault = fault
+
+    def _acquire_later(self, partitions: Sequence[Partition], began: float, reason: str) -> None:
+        """After at least as long as the try took: a former owner's locks must not keep what is held already waiting."""
+        now = time.monotonic()
+        self._acquire_at = now + max(ACQUIRE_AGAIN_SECONDS, now - began)
+        self._notice("not acquired yet", partitions=len(partitions), reason=reason)
+
+    def _claims(self, partitions: Sequence[Partition]) -> tuple[list[Claim], dict[Partition, tuple[int, int]]]:
+        """What to ask the database for, and each partition's first and end offset."""
+        ids = self._broker.topic_ids({topic for topic, _ in partitions})
+        claims, marks = [], {}
+        for topic, partition in partitions:
+            low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=5)
+            needed = 0 if topic.startswith(HEARTBEAT_TOPIC) else low  # heartbeats that expired are no loss
+            claims.append(Claim(topic, ids[topic], partition, needed))
+            marks[topic, partition] = (low, high)
+        return claims, marks
+
+    def _begin(self, claim: Claim, position: Position, low: int, end: int, seek: bool) -> None:
+        partition, start = (claim.topic, claim.partition), position.next_offset
+        out_of_range = not low <= start <= end
+        if out_of_range and not claim.topic.startswith(HEARTBEAT_TOPIC):
+            raise _out_of_range(partition, start)
+        begin = low if out_of_range else start
+        if seek:  # before it counts as held: should it fail, the prefetch of somewhere else must not be taken in
+            self._consumer.seek(TopicPartition(*partition, begin))
+            self._consumer.resume([TopicPartition(*partition)])
+        self.holdings.acquire(partition, claim.topic_id, position.epoch, start, end)
+        self.holdings.reached_end(partition, begin)
+        self.holdings.held[partition].fetched = begin
+        self._waiting.discard(partition)
+        self._to_commit[partition] = start
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self.before_revoke()
+        self._on_lost(consumer, partitions)
+        consumer.incremental_unassign(partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        names = {(p.topic, p.partition) for p in partitions}
+        self.holdings.drop(names)
+        self._waiting -= names
+        for name in names:
+            self._to_commit.pop(name, None)
+
+    def _resume(self) -> None:
+        held = [p for p in self._consumer.assignment() if (p.topic, p.partition) not in self._waiting]
+        self._consumer.resume(held)
+        self._paused = False
+
+    def _commit(self) -> None:
+        offsets = [TopicPartition(*partition, offset) for partition, offset in self._to_commit.items()]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+            self._to_commit.clear()
+        except KafkaException as error:  # for display only: the next batch commits again
+            self._notice("broker commit put off", reason=error.args[0].name())
+
+    def _on_error(self, error: KafkaError) -> None:
+        fault = fault_of(error, self._broker.servers)
+        if isinstance(fault, Stop):
+            self._fault = fault
+        else:
+            self._notice("broker trouble", reason=str(fault))
+
+
+def _out_of_range(partition: Partition, offset: int) -> Stop:
+    topic, number = partition
+    return Stop(
+        f"Offset {offset} of {topic}[{number}] is not in the topic any more, or not yet.",
+        "Events may have expired before they were applied, or the topic was made anew.",
+        f"Decide with `embed-consumer offsets reset --topic {topic} --partition {number} --to beginning --execute`, "
+        "then take a snapshot of the table.",
+    )

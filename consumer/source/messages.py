@@ -1,0 +1,37 @@
+"""Fetched messages as records, and the one thing both readers of Kafka say: trouble that passes by itself."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from confluent_kafka import Message
+
+from consumer.events import Record
+from consumer.planning import Partition
+
+
+class Notice(Protocol):
+    """Told of trouble that passes by itself."""
+
+    def __call__(self, what: str, **context: object) -> None: ...
+
+
+def place_of(message: Message) -> Partition:
+    """The message's topic and partition."""
+    return message.topic() or "", message.partition() or 0
+
+
+def record_of(message: Message, topic_id: str, epoch: int) -> Record:
+    """A fetched message as a record of the partition held under `epoch`."""
+    kind, timestamp = message.timestamp()
+    topic, partition = place_of(message)
+    return Record(
+        topic,
+        topic_id,
+        partition,
+        message.offset() or 0,
+        epoch,
+        message.key(),
+        message.value(),
+        timestamp if kind else -1,
+    )

@@ -1,0 +1,100 @@
+"""What this member holds: its partitions with epoch and position, and the records fetched but not yet taken."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from consumer.events import Record
+from consumer.planning import Advance, Batch, Partition
+
+
+@dataclass(slots=True)
+class Held:
+    """One acquired partition. Offsets are "next": `stored` in the database, `taken` by batches, `fetched` from Kafka.
+
+    `reached` is the end of what is known to hold no further event: at the partition's end, that end.
+    """
+
+    topic_id: str
+    epoch: int
+    stored: int
+    taken: int
+    fetched: int
+    reached: int
+    end: int
+
+
+class Holdings:
+    """The held partitions and the bounded buffer of their records, in arrival order."""
+
+    def __init__(self, max_events: int, max_bytes: int) -> None:
+        self._max_events, self._max_bytes = max_events, max_bytes
+        self._buffer: list[Record] = []
+        self._bytes = 0
+        self.held: dict[Partition, Held] = {}
+
+    @property
+    def full(self) -> bool:
+        """Whether the next batch has all it may have."""
+        return len(self._buffer) >= self._max_events or self._bytes >= self._max_bytes
+
+    @property
+    def room(self) -> int:
+        """How many more records fit."""
+        return max(self._max_events - len(self._buffer), 0)
+
+    def acquire(self, partition: Partition, topic_id: str, epoch: int, position: int, end: int) -> None:
+        """Hold the partition from `position` on, under `epoch`."""
+        self.drop([partition])
+        self.held[partition] = Held(topic_id, epoch, position, position, position, position, end)
+
+    def drop(self, partitions: Collection[Partition]) -> None:
+        """Forget partitions and everything fetched from them."""
+        for partition in partitions:
+            self.held.pop(partition, None)
+        self._keep(r for r in self._buffer if (r.topic, r.partition) not in partitions)
+
+    def add(self, record: Record) -> None:
+        """Buffer one fetched record; one that was fetched before (a seek races with the prefetch) is passed over."""
+        held = self.held[record.topic, record.partition]
+        if record.offset < held.fetched:
+            return
+        held.fetched = held.reached = record.offset + 1
+        held.end = max(held.end, held.fetched)
+        self._buffer.append(record)
+        self._bytes += record.size
+
+    def reached_end(self, partition: Partition, offset: int) -> None:
+        """The broker says that nothing stands between what was fetched and `offset`, the partition's end."""
+        if held := self.held.get(partition):
+            held.reached, held.end = max(held.reached, offset), max(held.end, offset)
+
+    def take(self) -> Batch | None:
+        """Everything buffered as a batch, None if there is nothing to store."""
+        spans = {}
+        for partition, held in self.held.items():
+            if held.reached > held.taken:
+                spans[partition] = Advance(*partition, held.epoch, held.taken, held.reached)
+                held.taken = held.reached
+        batch = Batch(tuple(self._buffer), spans)
+        self._keep(())
+        return batch if spans else None
+
+    def stored(self, advances: Iterable[Advance]) -> None:
+        """These positions are committed in the database."""
+        for advance in advances:
+            held = self.held.get((advance.topic, advance.partition))
+            if held and held.epoch == advance.epoch:
+                held.stored = max(held.stored, advance.end)
+
+    def oldest(self) -> dict[Partition, Record]:
+        """The first buffered record of each partition."""
+        first: dict[Partition, Record] = {}
+        for record in self._buffer:
+            first.setdefault((record.topic, record.partition), record)
+        return first
+
+    def _keep(self, records: Iterable[Record]) -> None:
+        self._buffer = list(records)
+        self._bytes = sum(record.size for record in self._buffer)

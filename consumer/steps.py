@@ -1,0 +1,169 @@
+"""The steps of one transaction: plan, embed, apply, each able to be taken again. `pipeline.py` puts them in order.
+
+A step that finds the world changed (another writer, a text the model fails on, a value the database refuses) leaves
+what it learned in `Work`; planning again with that knowledge is the one way of recovery.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consumer.embedding import Embedded
+from consumer.errors import Retry, patiently
+from consumer.planning import (
+    Batch,
+    DocumentKey,
+    DocumentWrite,
+    Draft,
+    Failure,
+    Outcome,
+    Plan,
+    Planned,
+    Planner,
+    StoredDetail,
+    StoredDocument,
+)
+from consumer.store import Applied, Conflict, DataFault, Fenced, Generation, TooSlow
+
+T = TypeVar("T")
+Vectors = Mapping[bytes, NDArray[np.float32]]  # by chunk hash
+ENOUGH = 1.5  # a part that takes barely longer than allowed is not worth a second transaction
+
+
+class Embedder(Protocol):
+    """Token ids to vectors."""
+
+    @property
+    def tokens_per_second(self) -> float: ...
+    def embed(self, token_ids: Sequence[Sequence[int]]) -> Embedded: ...
+
+
+class Store(Protocol):
+    """Stored state, and the one transaction."""
+
+    def lookup(self, keys: Sequence[DocumentKey]) -> dict[DocumentKey, StoredDocument]: ...
+    def details(self, generation: Generation, document_ids: Sequence[int]) -> dict[int, StoredDetail]: ...
+    def vectors(self, generation: Generation, chunks: Sequence[tuple[int, bytes]]) -> Vectors: ...
+    def apply(self, plan: Plan, vectors: Vectors) -> Applied | Fenced | Conflict: ...
+    def rehearse(self, plan: Plan, vectors: Vectors) -> None: ...
+
+
+@dataclass(slots=True)
+class Work:
+    """One part of a batch on its way. What is known of it stays known when it must be planned again: vectors by chunk
+    hash, and documents that proved impossible. Times are microseconds since 1970."""
+
+    batch: Batch
+    vectors: dict[bytes, NDArray[np.float32]] = field(default_factory=dict)
+    failures: dict[DocumentKey, Failure] = field(default_factory=dict)
+    embedded: int = 0
+    outcomes: Sequence[Outcome] = ()
+    heartbeats: Mapping[str, int] = field(default_factory=dict)
+    taken_us: int = 0
+    decoded_us: int = 0
+    planned_us: int = 0
+    embedded_us: int = 0
+    committed_us: int = 0
+
+
+class Steps:
+    """Plans, embeds and applies for one generation. `wait` and `notice` are those of `errors.patiently`."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        embedder: Embedder,
+        store: Store,
+        generation: Generation,
+        wait: Callable[[float], bool],
+        notice: Callable[[Retry, float], None],
+    ) -> None:
+        self._planner, self._embedder, self._store, self._generation = planner, embedder, store, generation
+        self._wait, self._notice = wait, notice
+
+    def heads(self, keys: Sequence[DocumentKey]) -> dict[DocumentKey, StoredDocument]:
+        """What is stored of these documents, as far as planning needs it for every event."""
+        return self._ask(lambda: self._store.lookup(keys))
+
+    def plan(self, drafts: Sequence[Draft], work: Work) -> Planned:
+        """The writes; reads fields and chunks of the documents that will be written, and no others."""
+        ids = [draft.stored.document_id for draft in drafts if draft.needs_detail and draft.stored]
+        while True:
+            details = self._ask(lambda: self._store.details(self._generation, ids)) if ids else {}
+            planned = self._planner.plan(drafts, details, work.failures)
+            if self._borrowed(planned, work):  # else a chunk went between the two questions: ask both again
+                work.planned_us = now_us()
+                return planned
+
+    def _borrowed(self, planned: Planned, work: Work) -> bool:
+        """Fetch the vectors that the store has; False if one of them is not there any more."""
+        if planned.borrow:
+            work.vectors.update(self._ask(lambda: self._store.vectors(self._generation, planned.borrow)))
+        return all(chunk in work.vectors for _, chunk in planned.borrow)
+
+    def affordable(self, planned: Planned, work: Work, max_seconds: float) -> int:
+        """How many records the bound on model work allows at the measured rate; at least one."""
+        records, rate = len(work.batch.records), self._embedder.tokens_per_second
+        seconds = sum(len(ids) for chunk, ids in planned.texts.items() if chunk not in work.vectors) / max(rate, 1.0)
+        if seconds <= ENOUGH * max_seconds:
+            return records
+        return min(records, max(1, int(records * max_seconds / seconds)))
+
+    def embed(self, planned: Planned, work: Work) -> bool:
+        """Compute the vectors not known yet; True if documents failed here, so that the plan must be made again."""
+        missing = {chunk: ids for chunk, ids in planned.texts.items() if chunk not in work.vectors}
+        embedded = self._embedder.embed(list(missing.values())) if missing else None
+        work.embedded_us = now_us()
+        if embedded is None:
+            return False
+        bad: dict[bytes, Failure] = {}
+        for number, chunk in enumerate(missing):
+            if reject := embedded.failures.get(number):
+                bad[chunk] = Failure(reject.stage, reject.error_type, reject.what)
+            else:
+                work.vectors[chunk] = embedded.vectors[number]
+        work.embedded += len(missing) - len(bad)
+        for write in planned.writes if bad else ():
+            for new in write.insert:
+                if new.chunk_hash in bad:
+                    work.failures[write.key] = bad[new.chunk_hash]
+        return bool(bad)
+
+    def commit(self, plan: Plan, work: Work) -> Applied | Fenced | Conflict | None:
+        """Apply; None if a document that the database refuses was found, which is then planned as failed."""
+        try:
+            outcome = self._ask(lambda: self._store.apply(plan, work.vectors))
+            work.committed_us = now_us()
+            return outcome
+        except DataFault as fault:
+            writes: Sequence[DocumentWrite] = plan.writes
+            while len(writes) > 1:  # halve until the one document is left whose values the database refuses
+                half = writes[: len(writes) // 2]
+                writes = half if self._refused(plan, half, work) else writes[len(half) :]
+            if not writes or writes[0].key in work.failures or not self._refused(plan, writes, work):
+                raise
+            work.failures[writes[0].key] = Failure("write", "refused_value", fault.what)
+            return None
+
+    def _refused(self, plan: Plan, writes: Sequence[DocumentWrite], work: Work) -> bool:
+        try:
+            rehearsal = Plan(plan.group, plan.generation, (), tuple(writes))
+            self._ask(lambda: self._store.rehearse(rehearsal, work.vectors))
+        except DataFault:
+            return True
+        return False
+
+    def _ask(self, call: Callable[[], T]) -> T:
+        """Ask the store until it answers, or the process is to end; a query that is too slow is not asked again."""
+        return patiently(call, self._wait, self._notice, give_up=TooSlow)
+
+
+def now_us() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000

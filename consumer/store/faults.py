@@ -1,0 +1,107 @@
+"""Every psycopg error as one of ours. Server DETAIL, CONTEXT and messages carry row values: only SQLSTATE gets out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+import psycopg
+
+from consumer.errors import Exit, Fault, Retry, Stop
+
+
+class TooSlow(Retry):
+    """A statement ran into its timeout: the same work may succeed with a smaller batch or a quieter database."""
+
+
+class DataFault(Fault):
+    """The database refused a value of this plan and always will. `sqlstate` may be empty (refused by the driver)."""
+
+    def __init__(self, sqlstate: str) -> None:
+        super().__init__(f"Postgres refused a value (SQLSTATE {sqlstate or 'none'}).")
+        self.sqlstate = sqlstate
+
+
+class Phase(IntEnum):
+    """What was being done: decides what a refused value means and how an error without SQLSTATE reads."""
+
+    READ = 0
+    WRITE = 1
+    MIGRATE = 2
+
+
+# The same transaction can succeed later. 0A000: a cached plan outlived a migration. 26000: a pooler lost a statement.
+_PATIENCE = re.compile(r"40001|40P01|55P03|55006|57P0[1-5]|08...|53...|58...|25P03|25006|26000|0A000")
+_TOO_SLOW = ("57014", "25P04")  # statement_timeout, transaction_timeout
+_DATA = re.compile(r"2[123]...|54...")
+_NOT_ALLOWED = re.compile(r"28...|3D...")
+_NOT_MIGRATED = re.compile(r"42P01|42703|42883|42704|3F...")
+# A refused connection has no SQLSTATE in libpq; these are the server's words, followed by nothing of the message.
+_REFUSED = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf entry|role .* does not exist|"
+    r"database .* does not exist|permission denied for database|is not permitted to log in",
+    re.DOTALL,
+)
+
+
+@contextmanager
+def translated(where: str, phase: Phase = Phase.READ) -> Iterator[None]:
+    """Turn every psycopg error inside into Retry, TooSlow, DataFault or Stop. `where` is host:port/database."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise fault_of(error, where, phase) from None
+
+
+def fault_of(error: psycopg.Error, where: str, phase: Phase) -> Fault:
+    """The fault that says what the caller must decide about this error."""
+    state = error.sqlstate or ""
+    if state in _TOO_SLOW:
+        return TooSlow(f"Postgres at {where} took too long (SQLSTATE {state}).", "The work was cancelled.")
+    if not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return _unreachable(error, where)
+    if _PATIENCE.fullmatch(state):
+        return Retry(f"Postgres at {where} asked for patience (SQLSTATE {state}).")
+    if phase is Phase.WRITE and (_DATA.fullmatch(state) or isinstance(error, psycopg.DataError)):
+        return DataFault(state)
+    return _stop(state or type(error).__name__, where, phase)
+
+
+def _unreachable(error: psycopg.Error, where: str) -> Fault:
+    if _REFUSED.search(str(error)):
+        return _refused_login(where)
+    return Retry(f"Postgres at {where} is not reachable.", "The connection failed or was lost.")
+
+
+def _refused_login(where: str) -> Stop:
+    return Stop(
+        f"Postgres at {where} refuses the login.",
+        "User, password, database or pg_hba.conf does not match.",
+        "Correct store.dsn (EMBEDDING_STORE__DSN).",
+        exit_code=Exit.UNREACHABLE,
+    )
+
+
+def _stop(state: str, where: str, phase: Phase) -> Stop:
+    if _NOT_ALLOWED.fullmatch(state):
+        return _refused_login(where)
+    if state == "42501":
+        fix = (
+            "Use the migrator's DSN (store.migrator_dsn)."
+            if phase is Phase.MIGRATE
+            else "Run `embed-consumer migrate`, which grants what the writer needs."
+        )
+        return Stop(f"Postgres at {where} denies a privilege (SQLSTATE 42501).", "The role may not do this.", fix)
+    if _NOT_MIGRATED.fullmatch(state):
+        return Stop(
+            f"Postgres at {where} lacks a table or column (SQLSTATE {state}).",
+            "The schema is not migrated.",
+            "Run `embed-consumer migrate`.",
+        )
+    return Stop(
+        f"Postgres at {where} refuses the work (SQLSTATE {state}).",
+        "This is not known to pass by waiting.",
+        "Look up the SQLSTATE in the server's log.",
+    )

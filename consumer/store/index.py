@@ -1,0 +1,97 @@
+"""The vector index of a generation: built once, after the first load, without blocking writers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import Connection, sql
+
+from consumer.errors import Stop
+from consumer.store.faults import Phase, translated
+from consumer.store.model import Generation, IndexStatus
+from consumer.store.session import connect, target
+from consumer.store.truncates import lock_key
+
+_OPERATORS = {"cosine": "cosine_ops", "l2": "l2_ops", "ip": "ip_ops"}
+
+# Whether another session builds (it holds the advisory lock, which every role may see), whether the index is usable,
+# and the progress: NULL for a role that may not look into the builder's session.
+_STATUS = """
+SELECT EXISTS (
+           SELECT FROM pg_locks
+           WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND pid <> pg_backend_pid()
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+             AND classid::bigint = (%(key)s::bigint >> 32) & 4294967295 AND objid::bigint = %(key)s & 4294967295
+       ), i.indisvalid, p.phase, coalesce(nullif(p.tuples_done, 0), p.blocks_done),
+       coalesce(nullif(p.tuples_total, 0), p.blocks_total)
+FROM (SELECT to_regclass(%(name)s) AS oid) AS wanted
+LEFT JOIN pg_index AS i ON i.indexrelid = wanted.oid
+LEFT JOIN pg_stat_progress_create_index AS p ON p.index_relid = wanted.oid
+"""
+
+# Only the owner may create an index on a table.
+_OWNER = """
+SELECT pg_get_userbyid(relowner), pg_has_role(current_user, relowner, 'USAGE')
+FROM pg_class WHERE oid = to_regclass(%s)
+"""
+
+_CREATE = sql.SQL(
+    "CREATE INDEX CONCURRENTLY {index} ON {chunks} USING hnsw (embedding {operators})"
+    " WITH (m = {m}, ef_construction = {ef})"
+)
+
+
+def build_index(dsn: str, schema: str, generation: Generation) -> IndexStatus:
+    """Build the index unless it is there; blocks until it is ready. Another process building it: returns its progress.
+
+    `dsn` is the migrator's, or the writer's where it may SET ROLE to the owner. Safe to call again after a crash: what
+    an interrupted build left is dropped first.
+    """
+    where = target(dsn, schema)
+    with translated(where.where, Phase.MIGRATE), connect(where, 0) as connection:
+        row = connection.execute("SELECT pg_try_advisory_lock(%s::bigint)", [_lock(schema, generation)]).fetchone()
+        # The lock goes with its session: a killed build leaves none behind.
+        if row == (True,) and status(connection, schema, generation).state != "ready":
+            _become_owner(connection, generation)
+            leftover = sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(_name(generation)))
+            connection.execute(leftover)
+            connection.execute(_statement(generation))
+        return status(connection, schema, generation)
+
+
+def status(connection: Connection[Any], schema: str, generation: Generation) -> IndexStatus:
+    """Whether the index is there, and how far a build is."""
+    named = {"name": f'"{_name(generation)}"', "key": _lock(schema, generation)}
+    building, valid, phase, done, total = connection.execute(_STATUS, named).fetchone() or (None,) * 5
+    if valid:
+        return IndexStatus("ready")
+    if building:
+        return IndexStatus("building", phase, done, total)
+    return IndexStatus("missing" if valid is None else "invalid")
+
+
+def _become_owner(connection: Connection[Any], generation: Generation) -> None:
+    row = connection.execute(_OWNER, [f'"{generation.chunk_table}"']).fetchone()
+    if row is None:
+        raise Stop(f"The table {generation.chunk_table} is missing.", "", "Run `embed-consumer migrate`.")
+    owner, is_mine = row
+    if not is_mine:
+        connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
+
+
+def _statement(generation: Generation) -> sql.Composed:
+    return _CREATE.format(
+        index=sql.Identifier(_name(generation)),
+        chunks=sql.Identifier(generation.chunk_table),
+        operators=sql.Identifier(f"{generation.element}_{_OPERATORS[generation.metric]}"),
+        m=sql.Literal(generation.m),
+        ef=sql.Literal(generation.ef_construction),
+    )
+
+
+def _name(generation: Generation) -> str:
+    return f"{generation.chunk_table}_hnsw"
+
+
+def _lock(schema: str, generation: Generation) -> int:
+    return lock_key(schema, f"index of {generation.number}")

@@ -1,0 +1,128 @@
+"""What is stored of a batch's documents: the read half of the hot path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from psycopg import Connection, sql
+
+from consumer.events import Order
+from consumer.planning import DocumentKey, StoredChunk, StoredDetail, StoredDocument
+from consumer.store.model import Generation, StaleDocument
+from consumer.store.packing import Array, vector_from
+from consumer.store.transaction import snapshot
+
+_LOOKUP = """
+SELECT d.source, d.key_hash, d.document_id, d.version, d.state, d.kafka_topic, d.topic_id, d.kafka_partition,
+       d.kafka_offset, d.sequence_commit, d.sequence_lsn, d.source_ts_us, d.snapshot, d.fields_hash, d.fields_complete,
+       d.table_hash, d.generation
+FROM unnest(%s, %s) AS wanted (source, key_hash)
+JOIN documents AS d ON d.key_hash = wanted.key_hash AND d.source = wanted.source
+"""
+
+_DETAIL = (
+    "SELECT document_id, version, fields::text, content_hash, metadata::text FROM documents WHERE document_id = ANY(%s)"
+)
+
+_CHUNKS = sql.SQL("""
+SELECT document_id, chunk_hash, occurrence, chunk_no FROM {chunks}
+WHERE document_id = ANY(%s) ORDER BY document_id, chunk_no
+""")
+
+# The send functions give pgvector's binary form, whatever types the driver knows.
+_VECTORS = sql.SQL("""
+SELECT c.chunk_hash, {send}(c.embedding)
+FROM unnest(%s, %s) AS wanted (document_id, chunk_hash)
+JOIN {chunks} AS c ON c.document_id = wanted.document_id AND c.chunk_hash = wanted.chunk_hash
+""")
+
+_STALE = """
+SELECT document_id, key_hash, source_key::text FROM documents
+WHERE document_id > %s AND source = %s AND state = 'embedded'
+  AND (table_hash IS DISTINCT FROM %s OR generation IS DISTINCT FROM %s)
+ORDER BY document_id LIMIT %s
+"""
+
+_STALE_COUNTS = """
+SELECT d.source, count(*) FROM documents AS d
+JOIN unnest(%s, %s) AS current (source, table_hash) ON current.source = d.source
+WHERE d.state = 'embedded' AND (d.table_hash IS DISTINCT FROM current.table_hash OR d.generation IS DISTINCT FROM %s)
+GROUP BY d.source
+"""
+
+_COUNTS = "SELECT source, state, count(*) FROM documents GROUP BY source, state"
+
+
+def lookup(connection: Connection[Any], keys: Sequence[DocumentKey]) -> dict[DocumentKey, StoredDocument]:
+    """Stored state by key; a key without a row is absent."""
+    arrays = [Array("text", (key.source for key in keys)), Array("bytea", (key.key_hash for key in keys))]
+    rows = connection.execute(_LOOKUP, arrays, binary=True).fetchall()
+    return {DocumentKey(row[0], row[1]): _stored(*row[2:]) for row in rows}
+
+
+def details(
+    connection: Connection[Any], generation: Generation, document_ids: Sequence[int]
+) -> dict[int, StoredDetail]:
+    """Fields and chunk rows of one moment, by document id."""
+    ids = [Array("int8", document_ids)]
+    with snapshot(connection):
+        documents = connection.execute(_DETAIL, ids, binary=True)
+        rows = connection.execute(_CHUNKS.format(chunks=sql.Identifier(generation.chunk_table)), ids, binary=True)
+    chunks: dict[int, list[StoredChunk]] = {}
+    for document_id, chunk_hash, occurrence, chunk_no in rows:
+        chunks.setdefault(document_id, []).append(StoredChunk(chunk_hash, occurrence, chunk_no))
+    return {
+        document_id: StoredDetail(
+            version, _encoded(fields), content_hash, _encoded(metadata), tuple(chunks.get(document_id, ()))
+        )
+        for document_id, version, fields, content_hash, metadata in documents
+    }
+
+
+def vectors(
+    connection: Connection[Any], generation: Generation, chunks: Sequence[tuple[int, bytes]]
+) -> dict[bytes, np.ndarray]:
+    """Stored vectors by chunk hash."""
+    send = sql.Identifier(f"{generation.element}_send")
+    statement = _VECTORS.format(chunks=sql.Identifier(generation.chunk_table), send=send)
+    arrays = [Array("int8", (chunk[0] for chunk in chunks)), Array("bytea", (chunk[1] for chunk in chunks))]
+    rows = connection.execute(statement, arrays, binary=True)
+    return {chunk_hash: vector_from(data, generation.element) for chunk_hash, data in rows}
+
+
+def stale(
+    connection: Connection[Any], source: str, table_hash: bytes, generation: Generation, limit: int, after: int
+) -> list[StaleDocument]:
+    """Embedded documents of another table hash or generation, a page by document id."""
+    rows = connection.execute(_STALE, [after, source, table_hash, generation.number, limit])
+    return [StaleDocument(row[0], DocumentKey(source, row[1]), row[2].encode()) for row in rows]
+
+
+def stale_counts(
+    connection: Connection[Any], sources: Sequence[tuple[str, bytes]], generation: Generation
+) -> dict[str, int]:
+    """Source -> embedded documents of another table hash or generation."""
+    arrays = [Array("text", (source for source, _ in sources)), Array("bytea", (current for _, current in sources))]
+    found = dict(connection.execute(_STALE_COUNTS, [*arrays, generation.number]).fetchall())
+    return {source: found.get(source, 0) for source, _ in sources}
+
+
+def counts(connection: Connection[Any]) -> dict[tuple[str, str], int]:
+    """(source, state) -> documents."""
+    return {(source, state): count for source, state, count in connection.execute(_COUNTS)}
+
+
+def _stored(
+    document_id: int, version: int, state: Any, topic: str, topic_id: str, partition: int, offset: int,
+    commit: int | None, lsn: int | None, ts_us: int | None, snapshot: bool, fields_hash: bytes | None, complete: bool,
+    table_hash: bytes | None, generation: int | None,
+) -> StoredDocument:  # fmt: skip
+    sequence = None if commit is None or lsn is None else (commit, lsn)
+    order = Order(topic, topic_id, partition, offset, sequence, ts_us, snapshot)
+    return StoredDocument(document_id, version, state, order, fields_hash, complete, table_hash, generation)
+
+
+def _encoded(value: str | None) -> bytes | None:
+    return None if value is None else value.encode()

@@ -1,0 +1,203 @@
+"""What the store takes and gives beside a `Plan`: plain data, named after the tables it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+from consumer.planning import Advance, DocumentKey
+
+Element = Literal["vector", "halfvec"]
+Metric = Literal["cosine", "l2", "ip"]
+FailedState = Literal["retrying", "dead"]
+
+
+@dataclass(frozen=True)
+class VectorSpace:
+    """What this process would write: a generation is created from it, or compared with it.
+
+    `description` is what `config_hash` was computed from (model, revision, weights, prompts, …), JSON values only: it
+    is stored so that a later difference can be named key by key.
+    """
+
+    config_hash: bytes
+    description: Mapping[str, Any]
+    model: str
+    dimension: int
+    element: Element = "vector"
+    metric: Metric = "cosine"
+    m: int = 16
+    ef_construction: int = 64
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One stored vector space and the chunk table that holds it."""
+
+    number: int
+    state: Literal["building", "live", "retired"]
+    config_hash: bytes
+    model: str
+    dimension: int
+    element: Element
+    metric: Metric
+    m: int
+    ef_construction: int
+    chunk_table: str
+
+
+class TopicPartition(NamedTuple):
+    """A partition's coordinates; `acquire`, `Fenced` and `offsets` use it as key."""
+
+    topic: str
+    partition: int
+
+
+class Wanted(NamedTuple):
+    """A partition this process was assigned, as the broker describes it.
+
+    `low_watermark` is the first offset the broker still has: where a partition without a stored row begins.
+    """
+
+    topic: str
+    topic_id: str
+    partition: int
+    low_watermark: int
+
+
+class Acquired(NamedTuple):
+    """The epoch a partition was acquired under and the first offset that is not applied yet: seek there."""
+
+    epoch: int
+    next_offset: int
+
+
+@dataclass(frozen=True)
+class StoredOffset:
+    """One row of `offsets`."""
+
+    group: str
+    topic: str
+    topic_id: str
+    partition: int
+    epoch: int
+    next_offset: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class Applied:
+    """The transaction is committed. `dropped` are writes older than a truncate of their source: forget them.
+
+    `truncated` are sources whose truncate took effect (an older, redelivered one is ignored): forget what is known of
+    their documents.
+    """
+
+    documents: int = 0
+    chunks_inserted: int = 0
+    chunks_updated: int = 0
+    chunks_deleted: int = 0
+    dropped: tuple[DocumentKey, ...] = ()
+    truncated: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fenced:
+    """Nothing was written: these partitions belong to another epoch, or stand at another offset."""
+
+    partitions: frozenset[TopicPartition]
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Nothing was written: another writer changed these documents first. Read them again and plan again."""
+
+    keys: frozenset[DocumentKey]
+
+
+Outcome = Applied | Fenced | Conflict
+
+
+@dataclass(frozen=True)
+class Uncertain:
+    """A COMMIT whose reply never came, kept until the offset rows tell whether it happened."""
+
+    group: str
+    advances: tuple[Advance, ...]
+    outcome: Applied
+
+
+@dataclass(frozen=True)
+class FailedDocument:
+    """One row of `failed_documents`. `key` and `source_key` are None where the event's key could not be decoded."""
+
+    failure_id: int
+    source: str
+    key: DocumentKey | None
+    source_key: bytes | None  # JSON object
+    topic: str
+    partition: int
+    offset: int
+    stage: str
+    error_type: str
+    error: str
+    attempts: int
+    first_failed_at: datetime
+    next_attempt_at: datetime | None  # None: dead
+    state: FailedState
+
+
+@dataclass(frozen=True)
+class Selector:
+    """Which failed documents: every condition given must hold; none given means all."""
+
+    failure_id: int | None = None
+    source: str | None = None
+    error_type: str | None = None
+    state: FailedState | None = None
+
+
+class StaleDocument(NamedTuple):
+    """An embedded document whose table hash or generation is not the current one. `lookup` and `details` tell more."""
+
+    document_id: int
+    key: DocumentKey
+    source_key: bytes  # JSON object
+
+
+@dataclass(frozen=True)
+class SearchHit:
+    """One row of the view `chunks` and its distance to the query, by the generation's metric (smaller is nearer)."""
+
+    distance: float
+    source: str
+    source_key: dict[str, Any]
+    chunk_no: int
+    content: str
+    metadata: dict[str, Any] | None
+    content_hash: bytes
+    kafka_topic: str
+    kafka_partition: int
+    kafka_offset: int
+    source_committed_at: datetime | None
+    embedded_at: datetime
+
+
+@dataclass(frozen=True)
+class IndexStatus:
+    """The vector index of a generation. `done` and `total` count the unit of `phase`, None where not visible."""
+
+    state: Literal["missing", "building", "invalid", "ready"]
+    phase: str | None = None
+    done: int | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One transaction of a migration, exactly as it will be (or was) executed."""
+
+    name: str
+    sql: str = field(repr=False)

@@ -1,0 +1,266 @@
+"""The store as the pipeline sees it: one object, one connection, every fault typed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from consumer.errors import Retry, Stop
+from consumer.planning import DocumentKey, Plan, StoredDetail, StoredDocument
+from consumer.store import assignment, failed, generations, index, lookup, migrations, search, transaction
+from consumer.store.faults import Phase, translated
+from consumer.store.model import (
+    Acquired,
+    Applied,
+    FailedDocument,
+    Generation,
+    IndexStatus,
+    Outcome,
+    SearchHit,
+    Selector,
+    StaleDocument,
+    StoredOffset,
+    TopicPartition,
+    Uncertain,
+    VectorSpace,
+    Wanted,
+)
+from consumer.store.session import connect, target
+
+ALL = Selector()
+
+
+class Store:
+    """Documents, chunks, offsets and failed documents of one schema.
+
+    Owns one connection, opened when first needed and again after a failure. One caller at a time: another thread makes
+    its own `Store` (the assignment callback does, with `answer_within=5`). Nothing is retried in here.
+
+    Every method raises `Retry` when the database is not reachable or asks for patience, `TooSlow` (a `Retry`) when a
+    statement ran longer than `answer_within` seconds, `Stop` when only a person can help (the message names the fix).
+    """
+
+    def __init__(self, dsn: str, schema: str, *, answer_within: float = 60.0) -> None:
+        self._target = target(dsn, schema)
+        self._answer_within = answer_within
+        self._connection: psycopg.Connection[Any] | None = None
+        self._uncertain: Uncertain | None = None
+
+    @property
+    def where(self) -> str:
+        """host:port/database, safe to print."""
+        return self._target.where
+
+    def close(self) -> None:
+        """Close the connection; the next call would open another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- start
+
+    def live_generation(self, space: VectorSpace) -> Generation:
+        """Verify server, extension, migrations, privileges; the live generation, which must be `space` (else Stop)."""
+        with self._session() as connection:
+            migrations.verify(connection, self._target.schema)
+            generation = generations.live(connection)
+            if generation is None:
+                raise Stop("No generation of vectors is there yet.", "", "Run `embed-consumer migrate`.")
+            generations.require_same(connection, generation, space)
+            return generation
+
+    def generation(self) -> Generation | None:
+        """The live generation whatever its configuration, for search, status and doctor. None: not made yet."""
+        with self._session() as connection:
+            return generations.live(connection)
+
+    def acquire(self, group: str, partitions: Sequence[Wanted]) -> dict[TopicPartition, Acquired]:
+        """Take the partitions over: epoch + 1 each, all or none. `Stop`: topic recreated, offset lost, other group."""
+        with self._session() as connection:
+            return assignment.acquire(connection, self._target.schema, group, partitions)
+
+    # --- the batch
+
+    def lookup(self, keys: Sequence[DocumentKey]) -> dict[DocumentKey, StoredDocument]:
+        """What is stored of these documents; a key without a row is absent."""
+        with self._session() as connection:
+            return lookup.lookup(connection, keys)
+
+    def details(self, generation: Generation, document_ids: Sequence[int]) -> dict[int, StoredDetail]:
+        """Fields and chunk rows, read in one snapshot."""
+        with self._session() as connection:
+            return lookup.details(connection, generation, document_ids)
+
+    def vectors(self, generation: Generation, chunks: Sequence[tuple[int, bytes]]) -> dict[bytes, np.ndarray]:
+        """Stored vectors (float32, 1-d) by chunk hash, of (document id, chunk hash); absent where the row is gone."""
+        with self._session() as connection:
+            return lookup.vectors(connection, generation, chunks)
+
+    def apply(self, plan: Plan, vectors: Mapping[bytes, np.ndarray]) -> Outcome:
+        """Commit the plan in ONE transaction, or nothing of it.
+
+        `vectors` maps chunk hash to a float vector (1-d). A plan names a document at most once. `DataFault`: the
+        database refused a value; `rehearse` halves of the plan to find the document. `Retry` after a lost COMMIT:
+        apply the SAME plan again, it is known then whether it happened.
+        """
+        settled = self._settle(plan)
+        if settled is not None:
+            return settled
+        try:
+            return self._transact(plan, vectors)
+        except Retry:
+            settled = self._settle(plan)  # None unless it was the COMMIT that was lost
+            if settled is None:
+                raise
+            return settled
+
+    def rehearse(self, plan: Plan, vectors: Mapping[bytes, np.ndarray]) -> None:
+        """Do the plan's writes without its offsets and roll back. `DataFault` if the database refuses a value."""
+        with self._session(Phase.WRITE) as connection:
+            transaction.write(connection, self._target.schema, msgspec.structs.replace(plan, advances=()), vectors)
+            connection.execute("ROLLBACK")
+
+    # --- reading
+
+    def heartbeats(self) -> dict[str, int]:
+        """Topic prefix -> commit time of its last heartbeat in microseconds."""
+        with self._session() as connection:
+            return assignment.heartbeats(connection)
+
+    def offsets(self, group: str | None = None) -> list[StoredOffset]:
+        """Stored offsets, of one group or all, by topic and partition."""
+        with self._session() as connection:
+            return assignment.offsets(connection, group)
+
+    def reset_offset(self, group: str, topic: str, topic_id: str, partition: int, next_offset: int) -> None:
+        """Move a stored offset and take the epoch: whoever holds the partition is fenced. Makes the row if need be."""
+        with self._session() as connection:
+            assignment.reset(connection, group, topic, topic_id, partition, next_offset)
+
+    def search(self, generation: Generation, vector: np.ndarray, k: int, source: str | None = None) -> list[SearchHit]:
+        """The k nearest chunks, nearest first; through the vector index where there is one, else exact."""
+        with self._session() as connection:
+            return search.nearest(connection, generation, vector, k, source)
+
+    def index_status(self, generation: Generation) -> IndexStatus:
+        """Whether the vector index is there, and how far a build is."""
+        with self._session() as connection:
+            return index.status(connection, self._target.schema, generation)
+
+    # --- failed and stale documents
+
+    def claim_failed(self, limit: int) -> list[FailedDocument]:
+        """Due failed documents, each counted as one attempt and moved on in the schedule before it is tried."""
+        with self._session() as connection:
+            return failed.claim(connection, limit)
+
+    def list_failed(self, selector: Selector = ALL, limit: int = 100) -> list[FailedDocument]:
+        """Failed documents, oldest first."""
+        with self._session() as connection:
+            return failed.listed(connection, selector, limit)
+
+    def retry_failed(self, selector: Selector) -> int:
+        """Make them due now, the dead ones for one attempt; how many."""
+        with self._session() as connection:
+            return failed.make_due(connection, selector)
+
+    def discard_failed(self, selector: Selector) -> int:
+        """Forget them: the documents stay `failed` until a newer event comes; how many."""
+        with self._session() as connection:
+            return failed.discard(connection, selector)
+
+    def failed_counts(self) -> dict[tuple[str, str], int]:
+        """(source, retrying|dead) -> rows."""
+        with self._session() as connection:
+            return failed.counts(connection)
+
+    def document_counts(self) -> dict[tuple[str, str], int]:
+        """(source, embedded|failed|deleted) -> rows; scans the table."""
+        with self._session() as connection:
+            return lookup.counts(connection)
+
+    def stale_documents(
+        self, source: str, table_hash: bytes, generation: Generation, limit: int, after: int = 0
+    ) -> list[StaleDocument]:
+        """Embedded documents of another table hash or generation, a page by document id, beyond `after`."""
+        with self._session() as connection:
+            return lookup.stale(connection, source, table_hash, generation, limit, after)
+
+    def stale_counts(self, table_hashes: Mapping[str, bytes], generation: Generation) -> dict[str, int]:
+        """Source -> stale documents; scans the table."""
+        with self._session() as connection:
+            return lookup.stale_counts(connection, list(table_hashes.items()), generation)
+
+    # --- the connection
+
+    def _transact(self, plan: Plan, vectors: Mapping[bytes, np.ndarray]) -> Outcome:
+        with self._session(Phase.WRITE) as connection:
+            outcome = transaction.write(connection, self._target.schema, plan, vectors)
+            if not isinstance(outcome, Applied):
+                connection.execute("ROLLBACK")
+                return outcome
+            try:
+                tag = connection.execute("COMMIT", prepare=False).statusmessage
+            except psycopg.Error as error:
+                if _unknown(error) and any(advance.end > advance.start for advance in plan.advances):
+                    self._uncertain = Uncertain(plan.group, plan.advances, outcome)
+                raise
+            if tag != "COMMIT":
+                raise Retry("Postgres rolled the transaction back.", "It did not say why.")
+            return outcome
+
+    def _settle(self, plan: Plan) -> Applied | None:
+        """The outcome of this plan if its lost COMMIT did happen. Waits for the lost transaction; None: apply it."""
+        lost = self._uncertain
+        if lost is None or (lost.group, lost.advances) != (plan.group, plan.advances):
+            return None
+        with self._session() as connection:
+            held = transaction.held_offsets(connection, lost.group, lost.advances)
+        self._uncertain = None
+        moved = {TopicPartition(item.topic, item.partition): (item.epoch, item.end) for item in lost.advances}
+        return lost.outcome if held == moved else None
+
+    @contextmanager
+    def _session(self, phase: Phase = Phase.READ) -> Iterator[psycopg.Connection[Any]]:
+        with translated(self._target.where, phase):
+            if self._connection is None or self._connection.closed:
+                self._connection = connect(self._target, self._answer_within)
+            try:
+                yield self._connection
+            except BaseException:
+                self._recover()
+                raise
+
+    def _recover(self) -> None:
+        """Leave no transaction behind: roll back, or close what cannot be trusted any more."""
+        connection, usable = self._connection, {TransactionStatus.INTRANS, TransactionStatus.INERROR}
+        if connection is None or connection.info.transaction_status is TransactionStatus.IDLE:
+            return
+        if connection.info.transaction_status not in usable:
+            self.close()
+            return
+        try:
+            connection.execute("ROLLBACK")
+        except BaseException:
+            self.close()
+            raise
+
+
+def _unknown(error: psycopg.Error) -> bool:
+    """Whether a COMMIT may have happened: the connection or the server went away before it answered."""
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))

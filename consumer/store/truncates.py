@@ -1,0 +1,125 @@
+"""Truncate: one source's documents go, and nothing older comes back through any partition.
+
+Every writer holds the shared advisory lock of its sources while it reads the marker and writes; the one that read the
+truncate holds it exclusively while it writes the marker and empties the source. So a straggler either is written before
+the truncate and goes with it, or sees the marker and is dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from psycopg import Connection, sql
+
+from consumer.planning import DocumentWrite, Truncate
+from consumer.store.model import Generation
+from consumer.store.packing import Array
+
+_MARKERS = "SELECT source, truncated_ts_us, truncated_commit, truncated_lsn FROM tables WHERE source = ANY(%s)"
+
+_MARK = """
+INSERT INTO tables (source, truncated_ts_us, truncated_commit, truncated_lsn) VALUES (%s, %s, %s, %s)
+ON CONFLICT (source) DO UPDATE SET truncated_ts_us = excluded.truncated_ts_us,
+    truncated_commit = excluded.truncated_commit, truncated_lsn = excluded.truncated_lsn
+"""
+
+# Gravestones keep their place in the order; their content, chunks and failures go. The same test as `is_older`.
+_EMPTY = sql.SQL("""
+WITH gone AS (
+    UPDATE documents
+    SET state = 'deleted', fields = NULL, fields_complete = false, fields_hash = NULL, table_hash = NULL,
+        content_hash = NULL, metadata = NULL, version = version + 1, updated_at = now()
+    WHERE source = %(source)s AND state <> 'deleted' AND source_ts_us <= %(ts_us)s
+      AND (%(commit)s::bigint IS NULL OR sequence_commit IS NULL
+           OR (sequence_commit, sequence_lsn) < (%(commit)s::bigint, %(lsn)s::bigint))
+    RETURNING document_id, key_hash
+), emptied AS (
+    DELETE FROM {chunks} AS c USING gone WHERE c.document_id = gone.document_id RETURNING 1
+), forgotten AS (
+    DELETE FROM failed_documents AS f USING gone WHERE f.key_hash = gone.key_hash AND f.source = %(source)s
+)
+SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM emptied)
+""")
+
+
+class Marker(NamedTuple):
+    """When a source was last truncated."""
+
+    ts_us: int
+    sequence: tuple[int, int] | None
+
+
+Markers = Mapping[str, Marker]
+
+
+def lock_key(schema: str, name: str) -> int:
+    """The advisory lock of a name in a schema. Two names may share one: that costs waiting, never correctness."""
+    digest = hashlib.sha256(f"{schema}\x00{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def lock_name(source: str) -> str:
+    """What the advisory lock of a source is called."""
+    return f"source {source}"
+
+
+def lock(connection: Connection[Any], schema: str, shared: Iterable[str], exclusive: Iterable[str]) -> None:
+    """Take the transaction locks in one order for all writers, so that none waits crosswise."""
+    alone = {lock_key(schema, name) for name in exclusive}
+    for key in sorted(alone | {lock_key(schema, name) for name in shared}):
+        mode = "pg_advisory_xact_lock" if key in alone else "pg_advisory_xact_lock_shared"
+        connection.execute(f"SELECT {mode}(%s::bigint)", [key])
+
+
+def select_markers(connection: Connection[Any], sources: Iterable[str]) -> Any:
+    """Ask for the markers (the cursor); only what is read under the locks counts."""
+    return connection.execute(_MARKERS, [Array("text", sorted(set(sources)))])
+
+
+def markers_from(cursor: Any) -> dict[str, Marker]:
+    """The answer to `select_markers`."""
+    return {
+        source: Marker(ts_us, None if commit is None or lsn is None else (commit, lsn))
+        for source, ts_us, commit, lsn in cursor
+    }
+
+
+def effective(truncates: Sequence[Truncate], markers: Markers) -> dict[str, Marker]:
+    """The truncates that move a marker forward, the last one per source; a redelivered one moves nothing."""
+    latest = dict(markers)
+    moved: dict[str, Marker] = {}
+    for truncate in truncates:
+        new, old = Marker(truncate.ts_us, truncate.sequence), latest.get(truncate.source)
+        if old is None or not _reached(new, old):
+            latest[truncate.source] = moved[truncate.source] = new
+    return moved
+
+
+def is_older(write: DocumentWrite, markers: Markers) -> bool:
+    """Whether the write's event happened before its source was truncated."""
+    marker = markers.get(write.key.source)
+    order = write.order
+    if marker is None or order.ts_us is None or order.ts_us > marker.ts_us:
+        return False
+    if order.sequence is None or marker.sequence is None:
+        return True
+    return order.sequence < marker.sequence
+
+
+def empty_source(connection: Connection[Any], generation: Generation, source: str, marker: Marker) -> tuple[int, int]:
+    """Write the marker and turn older documents into gravestones; how many documents and chunks went."""
+    commit, lsn = marker.sequence or (None, None)
+    connection.execute(_MARK, [source, marker.ts_us, commit, lsn])
+    statement = _EMPTY.format(chunks=sql.Identifier(generation.chunk_table))
+    named = {"source": source, "ts_us": marker.ts_us, "commit": commit, "lsn": lsn}
+    row = connection.execute(statement, named).fetchone() or (0, 0)
+    return row[0], row[1]
+
+
+def _reached(new: Marker, old: Marker) -> bool:
+    """Whether `new` is the same truncate as `old`, or an earlier one."""
+    if new.sequence is not None and old.sequence is not None and new.sequence > old.sequence:
+        return False
+    return new.ts_us <= old.ts_us

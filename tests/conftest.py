@@ -1,0 +1,65 @@
+"""Fixtures of the whole suite: one local stack a session, one world (tables, schema, group) a test.
+
+`EMBED_TEST_STACK=<folder>` keeps the stack in that folder between runs, which saves half a minute while one test is
+being worked on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from consumer.local import Endpoints, Stack
+from tests.command import preload
+from tests.tiny_model import make_tiny_model
+from tests.world import World
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Postgres, Kafka and Connect with the Debezium connector, up for the whole session."""
+    preload()  # while the services start
+    kept = os.environ.get("EMBED_TEST_STACK")
+    running = Stack(Path(kept) if kept else tmp_path_factory.mktemp("stack"))
+    try:
+        running.up()
+        running.register_connector()
+        yield running
+    finally:
+        if not kept:
+            running.down(purge=True)
+
+
+@pytest.fixture
+def mended(stack: Stack) -> Iterator[Stack]:
+    """The stack for a test that takes services down: whatever happens, they run again afterwards."""
+    try:
+        yield stack
+    finally:
+        stack.up()
+        stack.register_connector()
+
+
+@pytest.fixture(scope="session")
+def endpoints(stack: Stack) -> Endpoints:
+    """Where the session's services answer."""
+    return stack.endpoints()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real model of 32 dimensions with seeded random weights, where speed matters and meaning does not."""
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def world(endpoints: Endpoints, tiny_model: Path, tmp_path: Path) -> Iterator[World]:
+    """An empty world of its own: two source tables, a store schema, a group, and the tiny model."""
+    made = World.create(endpoints, tmp_path, model=str(tiny_model))
+    try:
+        yield made
+    finally:
+        made.close()

@@ -1,0 +1,75 @@
+"""What /metrics says of a run is what the topics hold and the store got."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections import Counter
+
+import psycopg
+from psycopg import sql
+
+from tests.command import CommandProcess
+from tests.topic_log import read_topics
+from tests.workload import Workload
+from tests.world import World
+
+
+def total(consumer: CommandProcess, name: str, *labels: str) -> float:
+    """The sum over all series of this name that carry these label values."""
+    return sum(value for (n, values), value in consumer.metrics().items() if n == name and {*labels} <= {*values})
+
+
+def health(consumer: CommandProcess, page: str) -> tuple[int, dict[str, object]]:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(consumer.lines("ready to join")[0]["http"] + page, timeout=10) as reply:
+            return reply.status, json.loads(reply.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def test_counters_agree_with_the_topics_and_the_store(world: World) -> None:
+    world.migrate()
+    load = Workload(world, 61)
+    load.fill(20)
+    with world.consumer() as consumer:
+        world.settle()
+        load.run(60)
+        world.settle()
+        events = read_topics(world.endpoints.bootstrap_servers, [world.topic("a"), world.topic("b")])
+        for source in (world.topic("a"), world.topic("b")):
+            ops = Counter(event.op for event in events if event.topic == source)
+            assert {op: total(consumer, "events_total", source, op) for op in ops} == ops
+        timed = sum(event.ts_us is not None for event in events)  # a tombstone has no commit time
+        stale = sum(
+            total(consumer, "events_total", op, outcome) for op in "cud" for outcome in ("stale", "rejected", "ignored")
+        )
+        assert stale == 0
+        assert total(consumer, "freshness_seconds_count") == timed
+        assert total(consumer, "chunks_total", "embedded") == consumer.embedded()
+        assert total(consumer, "clock_skew_total") == 0
+        world.until(lambda: total(consumer, "queue_depth") <= 1)  # a heartbeat may be on its way
+        assert len(_lags(consumer)) >= 6
+        world.until(lambda: max(_lags(consumer)) < 5)
+        assert health(consumer, "/healthz")[0] == health(consumer, "/readyz")[0] == 200
+
+
+def test_lag_grows_while_nothing_can_be_written(world: World) -> None:
+    """The gauge rises in a stall, where a histogram falls silent."""
+    world.migrate()
+    load = Workload(world, 62)
+    load.fill(5)
+    with world.consumer() as consumer:
+        world.settle()
+        with psycopg.connect(world.endpoints.migrator_dsn) as holder:
+            holder.execute(sql.SQL("SELECT FROM {}.offsets FOR UPDATE").format(sql.Identifier(world.name)))
+            load.fill(5)
+            world.until(lambda: max(_lags(consumer)) > 4)
+            assert total(consumer, "queue_depth") > 0
+        world.until(lambda: max(_lags(consumer)) < 3)
+
+
+def _lags(consumer: CommandProcess) -> list[float]:
+    return [value for (name, _), value in consumer.metrics().items() if name == "freshness_lag_seconds"]

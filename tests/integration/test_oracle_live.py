@@ -1,0 +1,80 @@
+"""The heart of the suite: whatever happens to rows and consumers, the store is what a second computation says."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import kill_in_transaction
+from tests.oracle import Oracle
+from tests.states import StoreState, read_rows, read_store
+from tests.topic_log import read_topics
+from tests.workload import Workload
+from tests.world import World
+
+EVENTS = 3000
+KINDS = 9  # of operations that the workload knows
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_store_equals_oracle_while_consumers_come_and_go(world: World, tiny_model: Path, seed: int) -> None:
+    _tell_tables_apart(world)
+    world.short_sessions(batch={"max_events": 200})
+    world.migrate()
+    load, stopping = Workload(world, seed), threading.Event()
+    load.fill(40)
+    killed, stays = world.start(cpu=0), world.start(cpu=1)
+
+    def look() -> None:
+        states.append(read_store(world.endpoints.migrator_dsn, world.name, world.name))
+
+    states: list[StoreState] = []  # of the store, at moments when much is under way
+    with ThreadPoolExecutor(1) as player:
+        playing = player.submit(load.run, 10**6, pause=0.03, stopping=stopping)
+        try:
+            world.until(lambda: killed.applied() > 100 and stays.applied() > 100)
+            look()
+            kill_in_transaction(world, killed)
+            joins = world.start(cpu=0)
+            look()
+            world.until(lambda: joins.applied() > 100)
+            look()
+            world.until(lambda: playing.done() or load.played >= EVENTS)
+            look()
+        finally:
+            stopping.set()
+        playing.result()
+    world.settle()
+    look()
+    topics = [world.topic("a"), world.topic("b")]
+    stored = {place: offset for place, offset in states[-1].offsets.items() if place[0] in topics}
+    world.until(lambda: world.committed() == stored)
+    assert [process.stop() for process in (stays, joins)] == [0, 0]
+
+    # enough has happened for the comparison to mean something
+    assert load.played >= EVENTS
+    assert len(load.counts) == KINDS
+    assert min(load.counts.values()) > 20, load.counts
+    epochs = [row["epoch"] for row in world.store("SELECT epoch FROM offsets WHERE topic = ANY(%s)", [topics])]
+    assert len(epochs) == 6
+    assert sum(epochs) >= len(epochs) + 3, "partitions did not move between consumers"
+    assert any(state.offsets != states[-1].offsets for state in states[:-1])
+
+    oracle = Oracle(world.tables, tiny_model)
+    events = read_topics(world.endpoints.bootstrap_servers, topics)
+    tables = {world.topic(suffix): world.table(suffix) for suffix in ("a", "b")}
+    assert oracle.compare(states[-1], read_rows(world.endpoints.source_owner_dsn, tables)) == []
+    assert [oracle.compare_with_topics(state, events) for state in states] == [[]] * len(states)
+    assert world.store("SELECT * FROM failed_documents") == []
+    embedded = sum(process.embedded() for process in (killed, stays, joins))
+    assert 0 < embedded <= oracle.embeds_due(events)
+
+
+def _tell_tables_apart(world: World) -> None:
+    """The second table is read with other settings, so that a mix-up would show."""
+    world.tables[1] |= {"text": "{{ body }}\n{{ title | default('untitled', true) | upper }}", "metadata": ["status"]}
+    world.tables[1]["chunk"] = {"max_tokens": 40, "overlap": 0}
+    del world.tables[1]["when"]

@@ -1,0 +1,80 @@
+"""Background work: an index build that does not succeed is tried again, and an idle consumer becomes ready again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Event
+from typing import Any
+
+import pytest
+
+from consumer.errors import Retry, Stop
+from consumer.observe import Metrics
+from consumer.operations.chores import Chores
+from consumer.operations.telemetry import Telemetry
+from consumer.source import Held
+from tests.unit.records import TOPIC, table
+
+
+class Quiet:
+    """A store without a document."""
+
+    def heartbeats(self) -> dict[str, int]:
+        return {}
+
+
+def loaded(build: Callable[[], bool]) -> tuple[Chores, Telemetry]:
+    """Chores of a process whose one partition is at its end."""
+    told = Telemetry(Metrics(60.0), {TOPIC: table()})
+    told.positions({(TOPIC, 0): Held("id", 1, 9, 9, 9, 9, 9)})
+    store: Any = Quiet()
+    nothing: Any = None  # neither pipeline nor generation is asked here
+    return Chores(store, nothing, told, [table()], nothing, lambda: None, build, index_again_seconds=0.0), told
+
+
+def wait_until_built_again(work: Chores, begun: list[Event], number: int) -> bool:
+    """Whether a build of this number begins; asks as the main loop does."""
+    for _ in range(200):
+        work.index_when_loaded()
+        if begun[number].wait(0.01):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("trouble", [None, Retry("Postgres is restarting.")])
+def test_a_build_that_another_process_has_or_that_broke_off_is_looked_at_again(trouble: Retry | None) -> None:
+    begun = [Event(), Event(), Event()]
+
+    def build() -> bool:
+        number = sum(event.is_set() for event in begun)
+        begun[number].set()
+        if number == 0 and trouble:
+            raise trouble
+        return number > 0
+
+    work, _ = loaded(build)
+    assert wait_until_built_again(work, begun, 0)
+    assert wait_until_built_again(work, begun, 1)
+    assert not wait_until_built_again(work, begun, 2), "once it is ready, it is left alone"
+
+
+def test_a_build_that_only_a_person_can_mend_is_not_tried_again() -> None:
+    begun = [Event(), Event()]
+
+    def build() -> bool:
+        begun[sum(event.is_set() for event in begun)].set()
+        raise Stop("Not the owner.")
+
+    work, _ = loaded(build)
+    assert wait_until_built_again(work, begun, 0)
+    assert not wait_until_built_again(work, begun, 1)
+
+
+def test_an_idle_consumer_is_ready_again_once_the_database_answers() -> None:
+    work, told = loaded(lambda: True)
+    told.retrying(Retry("Postgres is away."), 0.0)
+    assert not {c.name: c.ok for c in told.health.ready(0.0).checks}["store"]
+    first = work.next()
+    assert first is not None
+    first()
+    assert {c.name: c.ok for c in told.health.ready(0.0).checks}["store"]

@@ -1,0 +1,209 @@
+"""The pipeline over a store that interrupts it in every way a database and other writers can: nothing lost or doubled.
+
+The store here is a stand-in that keeps documents, chunks, versions and fenced offsets as the real one does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from random import Random
+from threading import Event
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from consumer.embedding import Embedded
+from consumer.events import Record
+from consumer.pipeline import Pipeline
+from consumer.planning import Advance, Batch, DocumentKey, Plan, Planner, StoredDetail, StoredDocument
+from consumer.source import Holdings
+from consumer.store import Applied, Conflict, Fenced, Generation, TooSlow
+from consumer.store.model import TopicPartition
+from tests.unit.records import TOPIC, WordTokenizer, record, table
+from tests.unit.test_planning_planner import TOAST, Memory, row
+
+GENERATION = Generation(1, "live", b"", "model", 2, "vector", "cosine", 16, 64, "chunks_1")
+PARTITIONS = (0, 1)
+
+
+class Shelf:
+    """Documents and offsets in memory. `trouble` decides what happens to the next transaction."""
+
+    def __init__(self, trouble: Random | None = None) -> None:
+        self.memory = Memory(table(max_tokens=2))
+        self.offsets: dict[tuple[str, int], tuple[int, int]] = {}
+        self._trouble = trouble
+
+    def acquire(self, partition: int) -> tuple[int, int]:
+        epoch, offset = self.offsets.get((TOPIC, partition), (0, 0))
+        self.offsets[TOPIC, partition] = epoch + 1, offset
+        return self.offsets[TOPIC, partition]
+
+    def lookup(self, keys: Sequence[DocumentKey]) -> dict[DocumentKey, StoredDocument]:
+        return {key: self.memory.heads[key] for key in keys if key in self.memory.heads}
+
+    def details(self, _: Generation, document_ids: Sequence[int]) -> dict[int, StoredDetail]:
+        return {number: self.memory.details[number] for number in document_ids}
+
+    def vectors(self, _: Generation, chunks: Sequence[tuple[int, bytes]]) -> dict[bytes, Any]:
+        stands = {(number, c.chunk_hash) for number, detail in self.memory.details.items() for c in detail.chunks}
+        return {chunk[1]: np.zeros(2) for chunk in chunks if chunk in stands}
+
+    def rehearse(self, plan: Plan, vectors: Mapping[bytes, Any]) -> None:
+        raise AssertionError("no value is refused here")
+
+    def apply(self, plan: Plan, vectors: Mapping[bytes, Any]) -> Applied | Fenced | Conflict:
+        luck = self._trouble.random() if self._trouble else 0.5
+        if luck < 0.08:
+            raise TooSlow("Rolled back.")
+        if luck < 0.14 and self._trouble:  # another process takes a partition over
+            self.acquire(self._trouble.choice(plan.advances).partition)
+        if luck > 0.95 and self._trouble and plan.writes:  # another writer touches a document
+            key = self._trouble.choice(plan.writes).key
+            if head := self.memory.heads.get(key):
+                self.memory.heads[key] = msgspec.structs.replace(head, version=head.version + 1)
+        lost = {
+            (a.topic, a.partition) for a in plan.advances if self.offsets[a.topic, a.partition] != (a.epoch, a.start)
+        }
+        if lost:
+            return Fenced(frozenset(TopicPartition(*place) for place in lost))
+        heads = self.memory.heads
+        late = {w.key for w in plan.writes if w.expected_version != (heads[w.key].version if w.key in heads else 0)}
+        if late:
+            return Conflict(frozenset(late))
+        for write in plan.writes:
+            assert all(chunk.chunk_hash in vectors for chunk in write.insert)
+            self.memory.write(write)
+        self.offsets |= {(a.topic, a.partition): (a.epoch, a.end) for a in plan.advances}
+        if 0.90 < luck < 0.93:
+            raise TooSlow("Committed, and the answer got lost.")
+        return Applied()
+
+
+class Zeros:
+    """An engine of four tokens a second, so that batches are cut."""
+
+    tokens_per_second = 4.0
+
+    def embed(self, token_ids: Sequence[Sequence[int]]) -> Embedded:
+        return Embedded(np.zeros((len(token_ids), 2), np.float32))
+
+
+class Silent:
+    """A report that nobody reads."""
+
+    def waiting(self, *_: object) -> None: ...
+    def done(self, *_: object) -> None: ...
+    def fenced(self, *_: object) -> None: ...
+    def retrying(self, *_: object) -> None: ...
+
+
+class Impatient(Event):
+    """Waits for nothing: what the pipeline would wait for here is over at once."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self.is_set()
+
+
+def pipeline(shelf: Shelf) -> Pipeline:
+    planner = Planner([shelf.memory.table], 1, WordTokenizer())
+    return Pipeline(
+        planner, Zeros(), shelf, Silent(), Impatient(),
+        generation=GENERATION, tables={TOPIC: shelf.memory.table}, group="g", max_seconds=1.0,
+    )  # fmt: skip
+
+
+def history(random: Random) -> dict[int, list[Record]]:
+    """A log for each partition, with gaps between offsets."""
+    logs: dict[int, list[Record]] = {partition: [] for partition in PARTITIONS}
+    for moment in range(1, random.randint(2, 40)):
+        key = random.randint(1, 4)
+        log = logs[key % 2]
+        offset = (log[-1].offset if log else -1) + random.choice((1, 1, 1, 2))
+        op = random.choice(["c", "u", "u", "d", "toast", "junk"])
+        body = TOAST if op == "toast" else f"b{offset % 3}"
+        values = row(random.choice(["", "a b", "a b c d", "a b a b"]), body, str(offset % 2), key)
+        made = record(
+            offset, op if op in "cd" else "u", None if op == "d" else values,
+            key={"id": key}, partition=key % 2, lsn=moment, ts_us=moment,
+        )  # fmt: skip
+        log.append(msgspec.structs.replace(made, value=b"junk") if op == "junk" else made)
+    return logs
+
+
+def outcome(memory: Memory) -> dict[DocumentKey, tuple[str, ...]]:
+    """State and chunk texts of every document; of a failed one only that it failed."""
+    return {
+        key: (head.state,)
+        if head.state == "failed"
+        else (
+            head.state,
+            *(
+                memory.texts[head.document_id, c.chunk_hash, c.occurrence]
+                for c in memory.details[head.document_id].chunks
+            ),
+        )
+        for key, head in memory.heads.items()
+    }
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_every_event_is_applied_once_whatever_interrupts_the_batches(seed: int) -> None:
+    random = Random(seed)
+    logs, shelf = history(random), Shelf(random)
+    ends = {p: (log[-1].offset + 1 if log else 0) + random.randint(0, 2) for p, log in logs.items()}
+    holdings, work = Holdings(random.randint(1, 12), 1 << 30), pipeline(shelf)
+
+    def take_over(partition: int) -> None:
+        epoch, offset = shelf.acquire(partition)
+        holdings.acquire((TOPIC, partition), "topic-1", epoch, offset, ends[partition])
+
+    def fetch(partition: int) -> None:
+        held = holdings.held[TOPIC, partition]
+        for each in logs[partition]:
+            if each.offset >= held.fetched:
+                if not holdings.room or random.random() < 0.1:
+                    return
+                holdings.add(msgspec.structs.replace(each, epoch=held.epoch))
+        holdings.reached_end((TOPIC, partition), ends[partition])
+
+    for partition in PARTITIONS:
+        take_over(partition)
+    while any(shelf.offsets[TOPIC, p][1] < ends[p] for p in PARTITIONS):
+        for partition in PARTITIONS:
+            fetch(partition)
+        if batch := holdings.take():
+            settled = work.process(batch)
+            holdings.stored(settled.stored)
+            for advance in settled.fenced:
+                if holdings.held[TOPIC, advance.partition].epoch == advance.epoch:
+                    take_over(advance.partition)
+    one_by_one = Memory(table(max_tokens=2))
+    for each in (each for log in logs.values() for each in log):
+        one_by_one.apply(each)
+    assert outcome(shelf.memory) == outcome(one_by_one)
+
+
+def test_a_vector_that_goes_while_it_is_borrowed_is_computed_instead() -> None:
+    """A truncate empties the lender after its chunks were read and before their vectors were asked for."""
+
+    class Truncated(Shelf):
+        def vectors(self, generation: Generation, chunks: Sequence[tuple[int, bytes]]) -> dict[bytes, Any]:
+            for number, detail in self.memory.details.items():
+                self.memory.details[number] = msgspec.structs.replace(detail, chunks=())
+            return super().vectors(generation, chunks)
+
+        def apply(self, plan: Plan, vectors: Mapping[bytes, Any]) -> Applied | Fenced | Conflict:
+            kept = tuple(write for write in plan.writes if not write.expected_version)  # what is older is dropped
+            return super().apply(msgspec.structs.replace(plan, writes=kept), vectors)
+
+    shelf = Truncated()
+    shelf.memory.apply(record(0, "c", row("a b", "c d", id=1)))
+    shelf.acquire(0)
+    shelf.offsets[TOPIC, 0] = 1, 1
+    events = (record(1, "u", row("a b a b", "c d", id=1)), record(2, "c", row("a b", "x", id=2)))
+    settled = pipeline(shelf).process(Batch(events, {(TOPIC, 0): Advance(TOPIC, 0, 1, 1, 3)}))
+    assert settled.stored[-1].end == 3
+    assert ("embedded", "a b", "x") in outcome(shelf.memory).values()

@@ -1,0 +1,97 @@
+"""What a running consumer says of itself while it waits: liveness, the gauge, and partitions nobody applies."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import msgspec
+from prometheus_client import generate_latest
+
+from consumer.errors import Retry
+from consumer.observe import Health, Metrics
+from consumer.operations.telemetry import Telemetry
+from consumer.planning import Advance, Batch, Partition
+from consumer.source import Held
+from tests.unit.records import TOPIC, record, table
+
+A_DAY_AGO_US = time.time_ns() // 1000 - 86_400_000_000
+
+
+def telemetry() -> Telemetry:
+    return Telemetry(Metrics(60.0), {TOPIC: table()})
+
+
+def held(*partitions: int, stored: int = 5, end: int = 9) -> dict[Partition, Held]:
+    return {(TOPIC, number): Held("id", 1, stored, stored, stored, stored, end) for number in partitions}
+
+
+def old_event(offset: int = 5) -> Batch:
+    stale = record(offset, "u", {"id": 1}, ts_us=A_DAY_AGO_US)
+    return Batch((stale,), {(TOPIC, 0): Advance(TOPIC, 0, 1, offset, offset + 1)})
+
+
+def lag(of: Telemetry) -> dict[tuple[str, int], float]:
+    return of.lag.lag_seconds(time.time_ns() // 1000)
+
+
+def rests(of: Telemetry) -> bool:
+    """Whether a partition behind its end has not moved between two reports, and had no reason not to."""
+    of.health = Health(stuck_after=0.0)
+    of.positions(held(0, 1))
+    of.positions(held(0, 1))
+    between = time.monotonic()
+    of.positions(held(0, 1))
+    return not of.health.live(between).ok
+
+
+def test_a_partition_that_rests_with_nothing_at_work_is_stuck() -> None:
+    assert rests(telemetry())
+
+
+def test_partitions_behind_a_batch_that_waits_for_the_database_are_not_stuck() -> None:
+    told = telemetry()
+    told.waiting([old_event()])
+    assert not rests(told)
+    told.waiting([])
+    assert rests(told)
+
+
+def test_a_chore_that_waits_for_a_dependency_is_not_death() -> None:
+    told = telemetry()
+    told.retrying(Retry("Postgres is away."), 1.0)
+    assert not rests(told)
+
+
+def test_the_gauge_shows_the_oldest_event_not_applied_but_no_retry_of_an_old_one() -> None:
+    told = telemetry()
+    told.positions(held(0, stored=9))
+    told.waiting([old_event()])
+    assert lag(told)["items", 0] > 86_000
+    told.waiting([])
+    told.waiting([Batch(old_event().records, {})])
+    assert lag(told)["items", 0] < 60
+
+
+def test_a_partition_assigned_but_not_acquired_has_a_gauge_that_rises() -> None:
+    told = telemetry()
+    told.positions({}, waiting={(TOPIC, 3)})
+    assert told.lag.lag_seconds(time.time_ns() // 1000 + 3_600_000_000)["items", 3] > 3599
+    told.positions(held(3, stored=9), waiting=())
+    assert lag(told)["items", 3] < 60
+    told.positions({})
+    assert lag(told) == {}
+
+
+def test_dropped_parts_are_counted() -> None:
+    told = telemetry()
+    told.fenced(2)
+    assert "embedding_pipeline_fenced_total 2.0" in generate_latest(told.metrics.registry).decode()
+
+
+def test_a_record_that_is_no_event_does_not_stop_the_report() -> None:
+    told = telemetry()
+    told.positions(held(0))
+    junk = msgspec.structs.replace(record(5, "u", {"id": 1}), key=b'{"id":"\xff"}', value=json.dumps({}).encode())
+    told.waiting([Batch((junk,), old_event().spans)])
+    assert lag(told)["items", 0] > 0

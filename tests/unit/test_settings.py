@@ -1,0 +1,113 @@
+"""The settings: priority, origins, and a clear sentence for every mistake."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from consumer.cli.config import shown
+from consumer.errors import Exit, Stop
+from consumer.settings import load_settings, settings_schema
+
+ROOT = Path(__file__).parents[2]
+TABLE = 'tables:\n  - topic: shop.public.products\n    text: "{{ title }}"\n'
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write(text: str, name: str = "embed-consumer.yaml") -> Path:
+    path = Path(name)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_flags_win_over_environment_over_file_over_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("group: from-file\nbatch: {max_events: 5, max_bytes: 2MiB}\n" + TABLE)
+    monkeypatch.setenv("EMBEDDING_BATCH__MAX_EVENTS", "7")
+    loaded = load_settings(flags={"group": "from-flag"})
+    assert (loaded.settings.group, loaded.settings.batch.max_events) == ("from-flag", 7)
+    assert (loaded.settings.batch.max_bytes, loaded.settings.batch.max_seconds) == (2 * 2**20, 0.5)
+    assert loaded.origins["group"] == "flag"
+    assert loaded.origins["batch.max_events"] == "$EMBEDDING_BATCH__MAX_EVENTS"
+    assert loaded.origins["batch.max_bytes"] == "embed-consumer.yaml"
+
+
+def test_the_file_is_named_by_argument_then_environment_then_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().settings.group == "prod"
+    write("group: here")
+    assert load_settings().settings.group == "here"
+    monkeypatch.setenv("EMBED_CONSUMER_CONFIG", str(write("group: named", "named.yaml")))
+    assert load_settings().settings.group == "named"
+    assert load_settings(write("group: argued", "argued.yaml")).settings.group == "argued"
+
+
+def test_a_nested_value_from_the_environment_keeps_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("store: {dsn: postgresql://a@b/c, schema: mine}")
+    monkeypatch.setenv("EMBEDDING_STORE__DSN", "postgresql://x@y/z")
+    store = load_settings().settings.store
+    assert (store.schema_name, store.dsn.get_secret_value()) == ("mine", "postgresql://x@y/z")
+
+
+def test_source_defaults_to_the_topic_and_gives_the_prefix() -> None:
+    write(TABLE)
+    table = load_settings().settings.tables[0]
+    assert (table.source, table.prefix) == ("shop.public.products", "shop")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("grup: x", r"no setting grup\. The nearest one is group"),
+        ("store: {dsm: x}", r"store\.dsm\. The nearest one is store\.dsn"),
+        ("tables:\n  - {topic: a.b.c, txt: x}", r"tables\.txt\. The nearest one is tables\.text"),
+        ("group: [", "not valid YAML"),
+        ("- a\n- b", "top level must be keys"),
+        ("batch: {max_events: 0}", r"batch\.max_events"),
+        ("kafka: {properties: {group.id: x}}", r"group\.id is owned by embed-consumer.*set group instead"),
+        ("kafka: {properties: {Auto.Offset.Reset: earliest}}", "owned by embed-consumer"),
+        (TABLE + TABLE.removeprefix("tables:\n"), "share the topic"),
+        ("tables:\n  - {topic: a b, text: x}", "no Kafka topic name"),
+        ("store: {schema: 'a b'}", r"store\.schema"),
+        ("embedding: {device: tpu}", r"embedding\.device"),
+    ],
+)
+def test_every_mistake_is_named_with_exit_code_2(text: str, told: str) -> None:
+    write(text)
+    with pytest.raises(Stop, match=told) as caught:
+        load_settings()
+    assert caught.value.exit_code == Exit.USAGE
+
+
+def test_an_unknown_environment_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMBEDDING_STORE__DNS", "x")
+    with pytest.raises(Stop, match=r"\$EMBEDDING_STORE__DNS: there is no setting store\.dns"):
+        load_settings()
+
+
+def test_a_file_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(Stop, match="does not exist"):
+        load_settings(Path("nowhere.yaml"))
+
+
+def test_secrets_are_masked_also_inside_errors() -> None:
+    write("store: {dsn: postgresql://u:canary@h/d}\nbatch: {max_events: x}")
+    with pytest.raises(Stop) as caught:
+        load_settings()
+    assert "canary" not in str(caught.value)
+    write("store: {dsn: postgresql://u:canary@h/d}\nkafka: {properties: {sasl.password: canary2, sasl.username: bob}}")
+    settings = load_settings().settings
+    told = json.dumps(shown(settings))
+    assert "canary" not in told
+    assert settings.kafka.properties["sasl.password"] == "canary2"
+    assert "bob" in told
+    assert "postgresql://u:" in told
+
+
+def test_the_checked_in_schema_is_the_trees() -> None:
+    checked_in = json.loads((ROOT / "schemas/settings.schema.json").read_text(encoding="utf-8"))
+    assert checked_in == settings_schema()
