@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 from confluent_kafka import Message
 
 from consumer.events import Record
 from consumer.planning import Partition
+
+Headers = list[tuple[str, bytes | None]]  # what the client really returns: never a dict, never text
 
 
 class Notice(Protocol):
@@ -34,4 +36,5 @@ def record_of(message: Message, topic_id: str, epoch: int) -> Record:
         message.key(),
         message.value(),
         timestamp if kind else -1,
+        tuple(cast(Headers, message.headers() or ())),
     )
