@@ -1,12 +1,10 @@
-"""Fixtures of the whole suite: one local stack a session, one world (tables, schema, group) a test.
+"""Fixtures of the whole suite: one set of services a session, one world (tables, schema, group) a test.
 
-`EMBED_TEST_STACK=<folder>` keeps the stack in that folder between runs, which saves half a minute while one test is
-being worked on.
+`EMBED_STACK` says where the services come from (tests/stacks.py).
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,28 +12,25 @@ import pytest
 
 from consumer.local import Endpoints, Stack
 from tests.command import preload
+from tests.stacks import Services, kind, services
 from tests.tiny_model import make_tiny_model
 from tests.world import World
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """Postgres, Kafka and Connect with the Debezium connector, up for the whole session."""
     preload()  # while the services start
-    kept = os.environ.get("EMBED_TEST_STACK")
-    running = Stack(Path(kept) if kept else tmp_path_factory.mktemp("stack"))
-    try:
-        running.up()
+    with services(tmp_path_factory.mktemp("stack")) as running:
         running.register_connector()
         yield running
-    finally:
-        if not kept:
-            running.down(purge=True)
 
 
 @pytest.fixture
-def mended(stack: Stack) -> Iterator[Stack]:
+def mended(stack: Services) -> Iterator[Stack]:
     """The stack for a test that takes services down: whatever happens, they run again afterwards."""
+    if not isinstance(stack, Stack):
+        pytest.skip(f"takes services down, which it may do to local processes only, and EMBED_STACK is {kind()}")
     try:
         yield stack
     finally:
@@ -44,7 +39,7 @@ def mended(stack: Stack) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def endpoints(stack: Stack) -> Endpoints:
+def endpoints(stack: Services) -> Endpoints:
     """Where the session's services answer."""
     return stack.endpoints()
 

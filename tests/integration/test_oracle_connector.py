@@ -14,6 +14,7 @@ import psycopg
 
 from consumer.local import Stack
 from tests.oracle import Oracle
+from tests.stacks import Services
 from tests.states import read_rows, read_store
 from tests.topic_log import read_topics
 from tests.workload import Workload
@@ -29,7 +30,7 @@ def wrong(world: World, oracle: Oracle) -> list[str]:
 
 
 @contextmanager
-def own_connector(world: World, stack: Stack) -> Iterator[None]:
+def own_connector(world: World, stack: Services) -> Iterator[None]:
     """A second connector that captures only this world's tables, which it has to read in a snapshot first."""
     world.prefix = world.slot = world.name
     overrides = {
@@ -50,7 +51,7 @@ def own_connector(world: World, stack: Stack) -> Iterator[None]:
             source.execute("SELECT pg_drop_replication_slot(%s)", [world.name])
 
 
-def test_rows_that_exist_are_loaded_while_they_change(world: World, stack: Stack, tiny_model: Path) -> None:
+def test_rows_that_exist_are_loaded_while_they_change(world: World, stack: Services, tiny_model: Path) -> None:
     world.migrate()
     load, stopping = Workload(world, 41), Event()
     load.fill(300)

@@ -30,8 +30,9 @@ from consumer.local import Endpoints, Stack, resource
 from consumer.local.artifacts import default_cache, ensure, pinned, sha256, tree_sha256
 from consumer.local.state import State
 from consumer.settings import load_settings
+from tests.stacks import local_only
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.stack, local_only, pytest.mark.timeout(240)]
 
 SERVICES = ["postgres", "kafka", "connect"]
 
