@@ -172,7 +172,7 @@ def failed_retry(
 
     chosen, settings = selector(failure_id, source, everything), load(config, group)
     with open_store(settings) as store:
-        typer.echo(f"{store.retry_failed(chosen)} failed documents are due now.")
+        typer.echo(f"Failed documents that are due now: {store.retry_failed(chosen)}.")
 
 
 @failed_app.command("discard")
@@ -192,7 +192,7 @@ def failed_discard(
     chosen, settings = selector(failure_id, source, everything), load(config, group)
     with open_store(settings) as store:
         if execute:
-            typer.echo(f"{store.discard_failed(chosen)} failed documents are forgotten.")
+            typer.echo(f"Failed documents forgotten: {store.discard_failed(chosen)}.")
             return
         rows = store.list_failed(chosen, LISTED)
     stdout().print(reasons_table(reasons(rows)))

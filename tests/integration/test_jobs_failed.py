@@ -74,7 +74,7 @@ def test_retry_renders_again_what_settings_have_healed(divided: World) -> None:
         world.until(lambda: len(world.store("SELECT 1 FROM failed_documents")) == 3)
     world.tables[0]["text"] = "{{ title }} {{ count }}"
     done = world.command("failed", "retry", "--source", world.topic())
-    assert done.stdout == "3 failed documents are due now.\n"
+    assert done.stdout == "Failed documents that are due now: 3.\n"
     with world.consumer():
         world.until(lambda: set(rows(world)) == {"value_undecodable"})
         world.until(lambda: rows(world)["value_undecodable"]["attempts"] == 2)

@@ -70,6 +70,15 @@ def test_a_build_that_only_a_person_can_mend_is_not_tried_again() -> None:
     assert not wait_until_built_again(work, begun, 1)
 
 
+def test_a_build_that_dies_of_a_bug_ends_the_process_and_not_only_its_thread() -> None:
+    def build() -> bool:
+        raise ZeroDivisionError("a bug")
+
+    work, _ = loaded(build)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        wait_until_built_again(work, [Event()], 0)
+
+
 def test_an_idle_consumer_is_ready_again_once_the_database_answers() -> None:
     work, told = loaded(lambda: True)
     told.retrying(Retry("Postgres is away."), 0.0)
