@@ -13,8 +13,9 @@ import typer
 from consumer import __version__
 from consumer.cli.config import config_app
 from consumer.cli.demo import demo
-from consumer.cli.jobs import failed_app, offsets_app, replay, search_command, status_command
+from consumer.cli.jobs import failed_app, offsets_app, search_command, status_command
 from consumer.cli.options import ConfigOption, GroupOption, given, load
+from consumer.cli.replay import replay
 from consumer.cli.stack import app as stack_app
 from consumer.errors import Exit
 from consumer.settings import DEFAULT_FILE

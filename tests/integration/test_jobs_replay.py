@@ -122,6 +122,7 @@ def test_it_prints_its_plan_and_touches_neither_the_group_nor_the_broker(world: 
     }  # fmt: skip
     assert documents(world) == before
     assert group_rows(world) == group
+    assert world.store("SELECT 1 FROM offsets WHERE group_id <> %s", [world.name]) == []
 
     shown = json.loads(world.command("offsets", "show", "--json").stdout)
     assert {row["group"] for row in shown} == {world.name}
@@ -244,6 +245,7 @@ def test_an_interrupted_and_a_killed_replay_go_on_where_they_were(world: World) 
     }
     assert group_rows(world) == group
     assert not replay(world, "--from-beginning", "--force")["plan"]["resumes"]
+    assert world.store("SELECT 1 FROM offsets WHERE group_id <> %s", [world.name]) == [], "it is done"
 
 
 def test_what_cannot_be_replayed_is_refused_with_a_reason(world: World) -> None:
