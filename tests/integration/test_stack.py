@@ -322,15 +322,18 @@ def test_damaged_and_missing_downloads_are_fetched_again(stack: Stack, tmp_path:
     assert tree_sha256(again.plugins) == next(a.tree_sha256 for a in pinned() if a.use == "plugin")
 
 
-def test_a_cluster_id_that_looks_like_an_option(tmp_path: Path) -> None:
-    """One random id in 64 begins with a dash."""
-    stack = Stack(tmp_path / "home")
-    stack.layout.create()
+def test_two_stacks_started_at_once_share_no_port(stack: Stack, tmp_path: Path) -> None:
+    other = Stack(tmp_path / "home")
+    other.layout.create()
     state = State.new()
-    state.cluster_id = "-Q3drh7wTgWws0JjHFKMFQ"
-    state.save(stack.layout)
+    state.cluster_id = "-Q3drh7wTgWws0JjHFKMFQ"  # one random id in 64 looks like an option
+    state.save(other.layout)
+    stack.down()
     try:
-        stack.up()
-        assert [service.state for service in stack.status()] == ["ready"] * 3
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda each: each.up(), (stack, other)))
+        both = [*stack.status(), *other.status()]
+        assert [service.state for service in both] == ["ready"] * 2 * len(SERVICES)
+        assert len({service.port for service in both}) == len(both)
     finally:
-        stack.down(purge=True)
+        other.down(purge=True)
