@@ -132,6 +132,7 @@ def execute(
     Metrics are served like the consumer's. Raises Stop if another process runs the same replay.
     """
     metrics, engine = Metrics(settings.slo.threshold_seconds), load_model(settings)
+    engine.warm_up()
     tables = build_tables(settings, engine)
     telemetry = Telemetry(metrics, tables, kind="replay")
     with open_store(settings) as store, serve(settings.http.listen, metrics, telemetry.health) as http:

@@ -60,6 +60,7 @@ def run_consumer(settings: Settings, stopping: Event, *, wait: bool = True) -> N
             store.generation()
     _log.info("loading the model", model=settings.embedding.model)
     engine = load_model(settings)
+    engine.warm_up()
     tables = build_tables(settings, engine)
     telemetry = Telemetry(metrics, tables)
     telemetry.health.set_ready("model", True, f"{engine.identity.model} on {engine.device}")
