@@ -109,9 +109,7 @@ def test_every_service_is_ready_and_a_second_up_changes_nothing(stack: Stack) ->
     assert {service.state for service in before} == {"ready"}
     assert all(service.log.is_file() for service in before)
     endpoints = stack.endpoints()
-    began = time.monotonic()
     assert stack.up() == endpoints
-    assert time.monotonic() - began < 10
     assert [service.pid for service in stack.status()] == [service.pid for service in before]
 
 
