@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Event
 
 import psycopg
+import pytest
 
 from consumer.local import Stack
 from tests.oracle import Oracle
@@ -51,6 +52,11 @@ def own_connector(world: World, stack: Services) -> Iterator[None]:
             source.execute("SELECT pg_drop_replication_slot(%s)", [world.name])
 
 
+@pytest.mark.semantics(
+    "operations",
+    "initial snapshot (`r`) while rows change",
+    "rows are loaded, changes streamed meanwhile win; the vector index is built afterwards",
+)
 def test_rows_that_exist_are_loaded_while_they_change(world: World, stack: Services, tiny_model: Path) -> None:
     world.migrate()
     load, stopping = Workload(world, 41), Event()
@@ -77,6 +83,7 @@ def test_rows_that_exist_are_loaded_while_they_change(world: World, stack: Servi
     assert consumer.applied() == len(events)
 
 
+@pytest.mark.semantics("order", "events that a restarted connector delivers again")
 def test_events_that_are_delivered_again_change_nothing(world: World, mended: Stack, tiny_model: Path) -> None:
     """A connector that dies loses its place and sends again what it sent, old states of rows after newer ones."""
     world.migrate()
