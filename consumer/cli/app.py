@@ -21,7 +21,8 @@ from consumer.errors import Exit
 from consumer.settings import DEFAULT_FILE
 
 app = typer.Typer(
-    help="Keep pgvector embeddings as fresh and as trustworthy as the rows they come from.",
+    help="Keep pgvector embeddings as fresh and as trustworthy as the rows they come from.\n\n"
+    "Without a command: run the consumer, as `run` does.",
     no_args_is_help=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -42,7 +43,9 @@ def root(
     group: GroupOption = None,
     config: ConfigOption = None,
     no_wait: NoWaitOption = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Without a command: run the consumer."""
     if context.invoked_subcommand is not None:

@@ -12,7 +12,8 @@ from consumer.errors import Exit, Stop
 from consumer.settings import Settings, load_settings
 
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="Settings file; default embed-consumer.yaml in this folder.")
+    Path | None,
+    typer.Option("--config", help="Settings file; default $EMBED_CONSUMER_CONFIG, else embed-consumer.yaml here."),
 ]
 GroupOption = Annotated[str | None, typer.Option("--group", help="Consumer group; overrides the settings.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -125,6 +125,9 @@ def test_a_topic_that_comes_later_is_joined(world: World) -> None:
     with world.consumer() as consumer:
         world.settle("a")
         count = consumer.applied()
+        (said, *_) = consumer.lines("a topic of the settings does not exist yet")
+        assert world.topic("b") in said["reason"]
+        assert not consumer.lines("broker trouble")
         world.source(sql.SQL("INSERT INTO {} (id, title) VALUES (1, 'late')").format(world.table("b")))
         world.until(lambda: world.store("SELECT 1 FROM chunks WHERE source = %s", [world.topic("b")]))
         assert consumer.applied() == count + 1
