@@ -7,6 +7,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
+import pytest
+
 from consumer.errors import Exit, Stop
 from consumer.operations.run import run_consumer
 from consumer.settings import load_settings
@@ -18,6 +20,7 @@ def thread(name: str) -> int | None:
     return next((each.ident for each in threading.enumerate() if each.name == name), None)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # that is what is done here
 def test_the_process_ends_when_the_http_thread_dies(world: World) -> None:
     world.migrate()
     stopping, settings = Event(), load_settings(world.settings()).settings
