@@ -1,6 +1,6 @@
 """Bytes in, change events out. Pure: the schema and everything else it needs are arguments."""
 
-from consumer.events.envelope import decode_event, decode_heartbeat
+from consumer.events.envelope import decode_event, decode_heartbeat, follows_its_delete
 from consumer.events.keys import decode_key
 from consumer.events.model import ChangeEvent, Op, Order, Record
 from consumer.events.toast import is_placeholder
@@ -13,5 +13,6 @@ __all__ = [
     "decode_event",
     "decode_heartbeat",
     "decode_key",
+    "follows_its_delete",
     "is_placeholder",
 ]

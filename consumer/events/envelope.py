@@ -76,6 +76,20 @@ def decode_event(record: Record, key: bytes | None = None) -> ChangeEvent:
     )
 
 
+def follows_its_delete(record: Record) -> bool:
+    """Whether this is the tombstone of the delete right before it: it says nothing that the delete has not said.
+
+    A tombstone has no place in the source's order. Taken by itself it would delete a row anew whose delete was
+    delivered again and recognised as old.
+    """
+    if record.value is not None or record.delete is None:
+        return False
+    try:
+        return _decode_value(record.delete).op == "d"
+    except Reject:
+        return False
+
+
 def decode_heartbeat(value: bytes | None) -> int | None:
     """The connector's clock in microseconds in a heartbeat record's value; None where there is no possible time."""
     try:

@@ -21,6 +21,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None
     timestamp_ms: int  # producer send time (CreateTime); -1 where the broker has none
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    delete: bytes | None = None  # of a tombstone: the value of the record right before it, if that has the same key
 
     @property
     def size(self) -> int:

@@ -91,10 +91,19 @@ class Fold:
         self._draft, self._order = draft, draft.order
 
     def _new_draft(self, arrival: Arrival) -> Draft:
-        draft = Draft(self._key, arrival.key, self._table, self._stored, merge(arrival.order, self._order))
+        confirms = isinstance(arrival, ChangeEvent) and arrival.after is None and self._deleted
+        order = merge(arrival.order, self._order, confirms=confirms)
+        draft = Draft(self._key, arrival.key, self._table, self._stored, order)
         if self._draft is not None:
             draft.applied = self._draft.applied
         return draft
+
+    @property
+    def _deleted(self) -> bool:
+        """Whether the document is deleted by now."""
+        if self._draft is not None:
+            return self._draft.deleted
+        return self._stored is not None and self._stored.state == "deleted"
 
     def _take_event(self, event: ChangeEvent, before: Draft | None, draft: Draft) -> None:
         if event.after is None:

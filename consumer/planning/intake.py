@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from consumer.content import TableContent
 from consumer.errors import Reject, Stop
-from consumer.events import ChangeEvent, Order, Record, decode_event, decode_heartbeat, decode_key
+from consumer.events import ChangeEvent, Order, Record, decode_event, decode_heartbeat, decode_key, follows_its_delete
 from consumer.planning.model import DocumentKey, Failure, RejectedEvent, Truncate
 
 HEARTBEAT_TOPIC = "__debezium-heartbeat."
@@ -83,6 +83,9 @@ def document_key(source: str, key: bytes) -> DocumentKey:
 def _arrive(record: Record, table: Table, intake: Intake) -> None:
     """One record of a table. Raises Reject only where no document can be named."""
     arrival: Arrival
+    if follows_its_delete(record):
+        intake.outcomes.append(Outcome(table.source, "tombstone", "ignored"))
+        return
     try:
         arrival = decode_event(record)
         if arrival.op in ("t", "m"):
