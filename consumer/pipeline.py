@@ -104,7 +104,7 @@ class Pipeline:
         work, intake = Work(part, taken_us=now_us()), take_in(part.records, self._tables)
         work.heartbeats, work.decoded_us = intake.heartbeats, now_us()
         while True:
-            heads = self._steps.heads(list(intake.arrivals))
+            heads = self._steps.heads([*intake.arrivals, *(intake.old_keys - intake.arrivals.keys())])
             drafts, outcomes = self._planner.draft(intake, heads, force=self._force)
             planned = self._steps.plan(drafts, work)
             work.outcomes = (*outcomes, *planned.outcomes)

@@ -7,7 +7,7 @@ what it learned in `Work`; planning again with that knowledge is the one way of 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -22,12 +22,14 @@ from consumer.planning import (
     DocumentWrite,
     Draft,
     Failure,
+    Moves,
     Outcome,
     Plan,
     Planned,
     Planner,
     StoredDetail,
     StoredDocument,
+    awaited,
 )
 from consumer.store import Applied, Conflict, DataFault, Fenced, Generation, TooSlow
 
@@ -50,6 +52,7 @@ class Store(Protocol):
     def lookup(self, keys: Sequence[DocumentKey]) -> dict[DocumentKey, StoredDocument]: ...
     def details(self, generation: Generation, document_ids: Sequence[int]) -> dict[int, StoredDetail]: ...
     def vectors(self, generation: Generation, chunks: Sequence[tuple[int, bytes]]) -> Vectors: ...
+    def moves(self, generation: Generation, ids: Collection[bytes]) -> Moves: ...
     def apply(self, plan: Plan, vectors: Vectors) -> Applied | Fenced | Conflict: ...
     def rehearse(self, plan: Plan, vectors: Vectors) -> None: ...
 
@@ -93,13 +96,21 @@ class Steps:
 
     def plan(self, drafts: Sequence[Draft], work: Work) -> Planned:
         """The writes; reads fields and chunks of the documents that will be written, and no others."""
-        ids = [draft.stored.document_id for draft in drafts if draft.needs_detail and draft.stored]
+        ids = sorted({document_id for draft in drafts for document_id in draft.reads})
         while True:
             details = self._ask(lambda: self._store.details(self._generation, ids)) if ids else {}
-            planned = self._planner.plan(drafts, details, work.failures)
+            planned = self._planner.plan(drafts, details, self._moves(drafts, details, work), work.failures)
             if self._borrowed(planned, work):  # else a chunk went between the two questions: ask both again
                 work.planned_us = now_us()
                 return planned
+
+    def _moves(self, drafts: Sequence[Draft], details: Mapping[int, StoredDetail], work: Work) -> Moves:
+        """What deletes by a key change have left for these documents, with their vectors; nearly always nothing."""
+        wanted = awaited((arriving for draft in drafts for arriving in draft.arrivings), details)
+        found = self._ask(lambda: self._store.moves(self._generation, wanted)) if wanted else {}
+        for move in found.values():
+            work.vectors.update(move.vectors)
+        return found
 
     def _borrowed(self, planned: Planned, work: Work) -> bool:
         """Fetch the vectors that the store has; False if one of them is not there any more."""

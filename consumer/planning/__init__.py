@@ -9,6 +9,7 @@ from consumer.planning.model import (
     DocumentKey,
     DocumentWrite,
     Failure,
+    Move,
     NewChunk,
     Plan,
     RejectedEvent,
@@ -18,6 +19,7 @@ from consumer.planning.model import (
     StoredDocument,
     Truncate,
 )
+from consumer.planning.moves import Moves, awaited
 from consumer.planning.planner import Planned, Planner, StoredKey
 
 __all__ = [
@@ -29,6 +31,8 @@ __all__ = [
     "Draft",
     "Failure",
     "Intake",
+    "Move",
+    "Moves",
     "NewChunk",
     "Outcome",
     "Partition",
@@ -43,6 +47,7 @@ __all__ = [
     "StoredKey",
     "Table",
     "Truncate",
+    "awaited",
     "classify",
     "document_key",
     "merge",

@@ -54,6 +54,7 @@ class Intake:
     rejects: list[RejectedEvent] = field(default_factory=list)
     truncates: list[Truncate] = field(default_factory=list)
     heartbeats: dict[str, int] = field(default_factory=dict)
+    old_keys: set[DocumentKey] = field(default_factory=set)  # of inserts by a key change
     outcomes: list[Outcome] = field(default_factory=list)
 
 
@@ -98,6 +99,8 @@ def _arrive(record: Record, table: Table, intake: Intake) -> None:
     key = document_key(table.source, arrival.key)
     intake.tables[key] = table
     intake.arrivals.setdefault(key, []).append(arrival)
+    if isinstance(arrival, ChangeEvent) and arrival.op == "c" and arrival.other_key is not None:
+        intake.old_keys.add(document_key(table.source, arrival.other_key))
 
 
 def _without_row(event: ChangeEvent, table: Table, intake: Intake) -> None:
