@@ -17,7 +17,7 @@ from typing import Protocol
 
 from consumer.errors import Abandoned, Retry
 from consumer.events import Record
-from consumer.planning import Advance, Batch, Intake, Plan, Planned, Planner, StoredKey, Table, take_in
+from consumer.planning import Advance, Batch, Drafted, Intake, Plan, Planned, Planner, StoredKey, Table, take_in
 from consumer.steps import Embedder, Steps, Store, Work, now_us
 from consumer.store import Applied, Fenced, Generation, TooSlow
 
@@ -105,14 +105,14 @@ class Pipeline:
         work.heartbeats, work.decoded_us = intake.heartbeats, now_us()
         while True:
             heads = self._steps.heads([*intake.arrivals, *(intake.old_keys - intake.arrivals.keys())])
-            drafts, outcomes = self._planner.draft(intake, heads, force=self._force)
-            planned = self._steps.plan(drafts, work)
-            work.outcomes = (*outcomes, *planned.outcomes)
+            drafted = self._planner.draft(intake, heads, force=self._force)
+            planned = self._steps.plan(drafted.drafts, work)
+            work.outcomes = (*drafted.outcomes, *planned.outcomes)
             if (count := self._steps.affordable(planned, work, self._max_seconds)) < len(part.records):
                 return part.cut(count)
             if self._steps.embed(planned, work):
                 continue
-            match self._steps.commit(self._as_plan(part, intake, planned), work):
+            match self._steps.commit(self._as_plan(part, intake, drafted, planned), work):
                 case Applied() as applied:
                     settled.stored += part.advances
                     self._report.done(work, planned, applied)
@@ -148,9 +148,9 @@ class Pipeline:
                 self._report.done(work, planned, applied)
                 return
 
-    def _as_plan(self, part: Batch, intake: Intake, planned: Planned) -> Plan:
+    def _as_plan(self, part: Batch, intake: Intake, drafted: Drafted, planned: Planned) -> Plan:
         beats = tuple(intake.heartbeats.items())
-        advances, rejects, truncates = part.advances, tuple(intake.rejects), tuple(intake.truncates)
+        advances, rejects, truncates = part.advances, tuple(drafted.rejects), tuple(intake.truncates)
         return Plan(self._group, self._generation.number, advances, planned.writes, rejects, truncates, beats)
 
 

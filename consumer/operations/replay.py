@@ -131,7 +131,7 @@ def execute(
     Metrics are served like the consumer's. Raises Stop if another process runs the same replay.
     """
     metrics, engine = Metrics(settings.slo.threshold_seconds), load_model(settings)
-    tables = build_tables(settings, engine)
+    tables = {topic: _past_truncates(table) for topic, table in build_tables(settings, engine).items()}
     telemetry = Telemetry(metrics, tables, kind="replay")
     with open_store(settings) as store, serve(settings.http.listen, metrics, telemetry.health) as http:
         _log.info("replay begins", name=replay.name, events=replay.events, http=http.url)
@@ -145,6 +145,11 @@ def execute(
     for (_, _, outcome), child in metrics.events.children():
         run.summary.outcomes[outcome] += int(child.value())
     return run.summary
+
+
+def _past_truncates(table: Table) -> Table:
+    """A truncate that the group has passed under on_truncate: stop was decided about then."""
+    return replace(table, on_truncate="ignore") if table.on_truncate == "stop" else table
 
 
 @dataclass(slots=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from typing import Literal
 
 from consumer.errors import Reject, Retry
 from consumer.events import Record, decode_event
 from consumer.observe import Health, LagTracker, Metrics, Stamps, freshness_batch, get_logger, stage_split
-from consumer.planning import Batch, Outcome, Partition, Planned, Table
+from consumer.planning import Batch, DocumentKey, Outcome, Partition, Planned, Table, document_key
 from consumer.source import Held
 from consumer.steps import Work, now_us
 from consumer.store import Applied
@@ -83,6 +83,8 @@ class Telemetry:
         """One transaction is committed."""
         for prefix, ts_us in work.heartbeats.items():
             self.lag.heartbeat(prefix, ts_us)
+        if applied.dropped:
+            work.outcomes = _without(work.outcomes, set(applied.dropped))
         again = not work.batch.spans  # no position moves: a retry, whose event has been counted before
         if not again:
             self._count(work.outcomes)
@@ -210,6 +212,16 @@ class Telemetry:
                 self.metrics.errors.labels(write.failure.stage, write.failure.error_type).inc()
                 place = f"{write.order.topic}[{write.order.partition}]@{write.order.offset}"
                 self.notice("document failed", where=place, stage=write.failure.stage, error=write.failure.error)
+
+
+def _without(outcomes: Iterable[Outcome], dropped: Container[DocumentKey]) -> list[Outcome]:
+    """Events whose documents turned out to be older than a truncate of their source: stale."""
+    return [
+        outcome._replace(outcome="stale")
+        if outcome.event is not None and document_key(outcome.source, outcome.event.key) in dropped
+        else outcome
+        for outcome in outcomes
+    ]
 
 
 def _committed_us(record: Record) -> int | None:

@@ -20,7 +20,7 @@ from consumer.planning.model import (
     Truncate,
 )
 from consumer.planning.moves import Moves, awaited
-from consumer.planning.planner import Planned, Planner, StoredKey
+from consumer.planning.planner import Drafted, Planned, Planner, StoredKey
 
 __all__ = [
     "HEARTBEAT_TOPIC",
@@ -29,6 +29,7 @@ __all__ = [
     "DocumentKey",
     "DocumentWrite",
     "Draft",
+    "Drafted",
     "Failure",
     "Intake",
     "Move",

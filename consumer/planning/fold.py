@@ -10,7 +10,7 @@ from consumer.errors import Reject
 from consumer.events import ChangeEvent, Order, is_placeholder
 from consumer.planning.guard import classify, merge
 from consumer.planning.intake import Arrival, Outcome, Table, Undecodable, document_key
-from consumer.planning.model import DocumentKey, Failure, StoredDocument
+from consumer.planning.model import DocumentKey, Failure, RejectedEvent, StoredDocument
 from consumer.planning.moves import Arriving, Leaving, Origin, move_id
 
 INCOMPLETE = Failure(
@@ -71,11 +71,15 @@ class Fold:
         self._again = force or (stored is not None and _outdated(stored, table, generation))
         self._unchanged = stored is not None and not self._again
         self.outcomes: list[Outcome] = []
+        self.rejects: list[RejectedEvent] = []
 
     def fold(self, arrivals: Sequence[Arrival]) -> Draft | None:
         """The draft, or None where nothing has to be written; `outcomes` tells what became of events without one."""
         for arrival in arrivals:
             verdict = classify(arrival.order, self._order) if self._order else "newer"
+            if verdict == "stale" and isinstance(arrival, Undecodable) and self._elsewhere(arrival.order):
+                self._reject(arrival)
+                continue
             if verdict == "stale" or (verdict == "same" and not self._again):
                 self._tell(arrival, "stale")
                 continue
@@ -173,6 +177,17 @@ class Fold:
         if not here or draft.holes:
             return here  # with holes the stored fields decide, once they are read
         return self._table.content.fields_hash(draft.fields) == stored.fields_hash
+
+    def _elsewhere(self, order: Order) -> bool:
+        return self._order is not None and order.partition != self._order.partition
+
+    def _reject(self, arrival: Undecodable) -> None:
+        """Of another partition, and without a time: it may be newer than the document or older. The event fails."""
+        place = arrival.order
+        self.rejects.append(
+            RejectedEvent(self._key.source, place.topic, place.partition, place.offset, arrival.failure)
+        )
+        self._tell(arrival, "rejected")
 
     def _tell(self, arrival: Arrival, outcome: str) -> None:
         event = arrival if isinstance(arrival, ChangeEvent) else None

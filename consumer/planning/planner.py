@@ -1,7 +1,7 @@
 """Events and stored state to a `Plan`. Two questions to the store lie between: `heads` first, then `details`.
 
-    drafts, outcomes = planner.draft(intake, heads)
-    planned = planner.plan(drafts, details, moves)
+    drafted = planner.draft(intake, heads)
+    planned = planner.plan(drafted.drafts, details, moves)
 
 The same events may be planned again and again (after a lost race, a fence, a poisoned document): nothing is kept here.
 """
@@ -18,7 +18,7 @@ from consumer.errors import Reject
 from consumer.planning.document import Prepared, prepare, write
 from consumer.planning.fold import Draft, Fold
 from consumer.planning.intake import Intake, Outcome, Table
-from consumer.planning.model import DocumentKey, DocumentWrite, Failure, StoredDocument
+from consumer.planning.model import DocumentKey, DocumentWrite, Failure, RejectedEvent, StoredDocument
 from consumer.planning.moves import Details, Moves, bring_together, lenders
 
 
@@ -28,6 +28,14 @@ class StoredKey(NamedTuple):
     key: DocumentKey
     source_key: bytes
     stored: StoredDocument
+
+
+class Drafted(NamedTuple):
+    """Documents that may have to be written, and the events that need nothing more: applied, or rejected."""
+
+    drafts: Sequence[Draft]
+    outcomes: Sequence[Outcome]
+    rejects: Sequence[RejectedEvent]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +63,23 @@ class Planner:
         self._by_source = {table.source: table for table in tables}
         self._generation, self._tokenizer = generation, tokenizer
 
-    def draft(
-        self, intake: Intake, heads: Mapping[DocumentKey, StoredDocument], *, force: bool = False
-    ) -> tuple[list[Draft], list[Outcome]]:
-        """One draft per document that may have to be written; outcomes of the events that need nothing more.
+    def draft(self, intake: Intake, heads: Mapping[DocumentKey, StoredDocument], *, force: bool = False) -> Drafted:
+        """One draft per document that may have to be written; what became of the events that need nothing more.
 
         `heads` are those of the arrivals and of `intake.old_keys`. `force` applies an event again that the document
         already stands at (replay).
         """
-        drafts, outcomes = [], list(intake.outcomes)
+        drafts, outcomes, rejects = [], list(intake.outcomes), list(intake.rejects)
         for key, arrivals in intake.arrivals.items():
             fold = Fold(key, intake.tables[key], heads.get(key), self._generation, force=force)
             draft = fold.fold(arrivals)
             outcomes += fold.outcomes
+            rejects += fold.rejects
             if draft is not None:
                 drafts.append(draft)
         leavings = [leaving for draft in drafts for leaving in draft.leavings]
         bring_together((arriving for draft in drafts for arriving in draft.arrivings), leavings, heads)
-        return drafts, outcomes
+        return Drafted(drafts, outcomes, rejects)
 
     def redraft(self, documents: Iterable[StoredKey]) -> list[Draft]:
         """Drafts that render stored fields again: a retry, or a table whose settings changed."""

@@ -77,10 +77,10 @@ def test_poison_fails_alone_with_its_reason(world: World, nan_model: Path) -> No
             assert (found["kafka_topic"], found["kafka_partition"], found["kafka_offset"]) == where
             assert (found["attempts"], found["state"]) == (1, "retrying")
         keyless = [row for row in failed if row["source_key"] is None]
-        assert [(row["stage"], row["error_type"]) for row in keyless] == [
-            ("decode", "key_undecodable"),
-            ("decode", "key_undecodable"),
-            ("decode", "key_missing"),
+        assert [(row["stage"], row["error_type"], row["state"]) for row in keyless] == [
+            ("decode", "key_undecodable", "retrying"),
+            ("decode", "key_undecodable", "retrying"),
+            ("decode", "key_missing", "dead"),  # no further attempt can find a key
         ]
         assert [row["kafka_offset"] for row in keyless] == offsets[-4:-1]
         neighbours = {98, 99, *(100 + number for number in POISON)}

@@ -49,9 +49,10 @@ class Memory:
         self, *records: Record, force: bool = False, failures: dict[DocumentKey, Failure] | None = None
     ) -> Planned:
         intake = take_in(records, {TOPIC: self.table})
-        drafts, outcomes = self.planner.draft(intake, self.heads, force=force)
-        planned = self.planner.plan(drafts, self.details, self.moves, failures)
-        self.outcomes = [o.outcome for o in (*outcomes, *planned.outcomes)]
+        drafted = self.planner.draft(intake, self.heads, force=force)
+        planned = self.planner.plan(drafted.drafts, self.details, self.moves, failures)
+        self.outcomes = [o.outcome for o in (*drafted.outcomes, *planned.outcomes)]
+        self.rejects = drafted.rejects
         return planned
 
     def apply(self, *records: Record, **rest: Any) -> Sequence[DocumentWrite]:
@@ -369,3 +370,16 @@ def test_force_embeds_every_chunk_anew() -> None:
     assert (len(planned.texts), planned.borrow, write.kept) == (3, (), 0)
     memory.write(write)
     assert memory.text() == [["a b", "c d", "e"]]
+
+
+def test_an_undecodable_event_of_another_partition_fails_by_itself() -> None:
+    """After partitions were added: it may be newer than the document or older, and nothing in it says which."""
+    memory = Memory()
+    memory.apply(record(7, "c", row(), lsn=1))
+    junk = msgspec.structs.replace(record(0, "u", row(), partition=3), value=b"junk")
+    assert not memory.apply(junk)
+    assert [(r.partition, r.offset, r.failure.error_type) for r in memory.rejects] == [(3, 0, "value_undecodable")]
+    assert memory.outcomes == ["rejected"]
+    older = msgspec.structs.replace(record(3, "u", row()), value=b"junk")
+    assert not memory.apply(older)
+    assert memory.outcomes == ["stale"]
