@@ -1,4 +1,4 @@
-"""Which schema wrote a record's key or value, and where its Avro body begins: every framing that registries' clients use.
+"""Which schema wrote a record's key or value, and where its Avro body begins, in every framing that is in use.
 
 | framing | bytes | headers |
 |---|---|---|
@@ -6,9 +6,9 @@
 | Apicurio 2 in the payload | 0x00, global id in 8 bytes, body | |
 | Apicurio in headers | body | `apicurio.<part>.globalId` or `.contentId`, 8 bytes |
 
-Ids are big-endian. What Confluent calls the id of a schema is Apicurio's content id, at its Confluent-compatible API too;
-a 4-byte id that Apicurio 2 wrote without `use-id=contentId` is a global id and looks the same, so that such a registry
-must run with `ENABLE_CCOMPAT_LEGACY_ID_MODE`. (Facts of Apicurio's IdHandler and HeadersHandler, 2.6 and 3.2.)
+Ids are big-endian. What Confluent calls the id of a schema is Apicurio's content id, at its Confluent-compatible API
+too; a 4-byte id that Apicurio 2 wrote without `use-id=contentId` is a global id and looks the same, so that such a
+registry must run with `ENABLE_CCOMPAT_LEGACY_ID_MODE`. (Facts of Apicurio's IdHandler and HeadersHandler, 2.6 and 3.2.)
 """
 
 from __future__ import annotations
@@ -61,5 +61,5 @@ def _in_headers(headers: Headers, part: str) -> SchemaRef | None:
                     stage="decode",
                     error_type="avro_encoding",
                 )
-            return SchemaRef(kind, int.from_bytes(number, "big"))  # type: ignore[arg-type]
+            return SchemaRef(kind, int.from_bytes(number, "big"))
     return None
