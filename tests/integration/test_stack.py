@@ -315,10 +315,10 @@ def test_damaged_and_missing_downloads_are_fetched_again(stack: Stack, tmp_path:
     assert not list(cache.glob("parts/*"))
     assert all(path.is_file() for path in jars.classpath)
 
-    plugin = next(jars.plugins.rglob("*.jar"))
+    plugin = next(jars.plugins[0].rglob("*.jar"))
     plugin.write_bytes(b"damaged")
     again = ensure(cache, lambda _received, _total: pytest.fail("nothing had to be fetched"))
-    assert tree_sha256(again.plugins) == next(a.tree_sha256 for a in pinned() if a.use == "plugin")
+    assert tree_sha256(again.plugins[0]) == next(a.tree_sha256 for a in pinned() if a.use == "plugin")
 
 
 def test_a_cluster_id_that_looks_like_an_option(tmp_path: Path) -> None:
