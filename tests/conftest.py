@@ -37,6 +37,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def avro_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack of its own whose connector writes Avro, with the schema registry; up from its first use on."""
     kept = os.environ.get("EMBED_TEST_STACK")
+    preload()  # while the services start
     running = Stack(Path(f"{kept}-avro") if kept else tmp_path_factory.mktemp("avro-stack"))
     try:
         running.up(wire="avro")
