@@ -11,7 +11,8 @@ from consumer.observe import adopt_library_loggers
 from consumer.pipeline import Pipeline, Report
 from consumer.planning import HEARTBEAT_TOPIC, Planner, Table
 from consumer.settings import Settings, TableSettings
-from consumer.source import Access, Broker, SchemaRegistry
+from consumer.source import Access, Broker, NoRegistry, SchemaRegistry
+from consumer.steps import Registry
 from consumer.store import Generation, Store, VectorSpace
 
 
@@ -25,9 +26,11 @@ def open_store(settings: Settings, *, answer_within: float = 60.0) -> Store:
     return Store(settings.store.dsn.get_secret_value(), settings.store.schema_name, answer_within=answer_within)
 
 
-def open_registry(settings: Settings) -> SchemaRegistry:
+def open_registry(settings: Settings) -> Registry:
     """The schema registry of the settings; connects when the first Avro record comes, so that JSON needs none."""
     given = settings.registry
+    if "url" not in given.model_fields_set and all(table.format != "avro" for table in settings.tables):
+        return NoRegistry()
     return SchemaRegistry(
         Access(
             given.url,

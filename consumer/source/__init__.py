@@ -4,7 +4,7 @@ from consumer.source.client import Broker
 from consumer.source.kafka import Claim, KafkaSource
 from consumer.source.partitions import Held, Holdings
 from consumer.source.reader import Range, Reader, end_offsets, first_offsets, offsets_at
-from consumer.source.registry import SchemaRegistry
+from consumer.source.registry import NoRegistry, SchemaRegistry
 from consumer.source.registry_http import Access, RegistryWait
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Held",
     "Holdings",
     "KafkaSource",
+    "NoRegistry",
     "Range",
     "Reader",
     "RegistryWait",

@@ -139,6 +139,18 @@ class SchemaRegistry:
         )
 
 
+class NoRegistry:
+    """In place of a registry where the settings name none.
+
+    Bytes that only look like Avro, in a topic of JSON, must not wait for a registry that nobody has.
+    """
+
+    def schemas(self, refs: Collection[SchemaRef]) -> dict[SchemaRef, AvroSchema | Reject]:
+        """A Reject for each."""
+        what = "The event is framed as Avro, and no registry is set. Set registry.url."
+        return {ref: Reject(what, stage="decode", error_type="registry_not_set") for ref in refs}
+
+
 class _Reference(msgspec.Struct):
     subject: str
     version: int

@@ -15,6 +15,8 @@ import pytest
 from consumer.errors import Exit, Reject, Stop
 from consumer.events import AvroSchema, SchemaRef
 from consumer.local import Stack
+from consumer.operations.wiring import open_registry
+from consumer.settings import Settings
 from consumer.source import Access, RegistryWait, SchemaRegistry
 from tests.registry_standin import StandInRegistry
 
@@ -158,6 +160,15 @@ def test_global_ids_are_apicurios_own(avro_stack: Stack, unique: str) -> None:
         assert isinstance(found, AvroSchema)
         assert json.loads(found.schema) == json.loads(text)
         assert [json.loads(each)["name"] for each in found.references] == [leaf]
+
+
+def test_only_a_registry_that_is_set_is_waited_for() -> None:
+    """Bytes that look like Avro in a topic of JSON fail alone where nobody has a registry."""
+    table = {"topic": "shop.public.a", "text": "{{ id }}"}
+    unset = open_registry(Settings.model_validate({"tables": [table]}))
+    assert rejected(unset.schemas({content(1)})[content(1)]) == ("decode", "registry_not_set")
+    for given in ({"tables": [table | {"format": "avro"}]}, {"tables": [table], "registry": {"url": "http://r"}}):
+        assert isinstance(open_registry(Settings.model_validate(given)), SchemaRegistry)
 
 
 def test_an_id_is_asked_for_once() -> None:
