@@ -52,8 +52,8 @@ class RegistrySettings(Section):
     url: str = Field(
         "http://localhost:8081",
         pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
-        description="Confluent-compatible schema registry (Apicurio's ends with /apis/ccompat/v7); only for Avro topics, "
-        "and to be set where a table's format is auto and its records may be Avro",
+        description="Confluent-compatible schema registry (Apicurio's ends with /apis/ccompat/v7), for Avro topics; "
+        "to be set where a table's format is auto and its records may be Avro",
     )
     framing: Literal["auto", "confluent", "apicurio8", "headers"] = Field(
         "auto", description="how records name their schema; auto reads headers, 8-byte and 4-byte ids"
