@@ -74,9 +74,8 @@ class Pipeline:
         force: bool = False,
     ) -> None:
         self._steps = Steps(planner, embedder, store, registry, generation, stopping.wait, report.retrying)
-        self._planner, self._report, self._stopping = planner, report, stopping
-        self._generation, self._tables, self._group = generation, tables, group
-        self._max_seconds, self._force = max_seconds, force
+        self._planner, self._report, self._stopping, self._generation = planner, report, stopping, generation
+        self._tables, self._group, self._max_seconds, self._force = tables, group, max_seconds, force
 
     def process(self, batch: Batch) -> Settled:
         """Apply `batch`, in as many transactions as its model work asks for.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
 
 import fastavro
@@ -24,8 +23,7 @@ def as_json(record: Record, framing: Framing, schemas: Mapping[SchemaRef, AvroSc
     if isinstance(schema, Reject):
         raise schema
     try:
-        parsed = fastavro.parse_schema(json.loads(schema.schema))
-        value = fastavro.schemaless_reader(io.BytesIO(record.value[found[1] :]), parsed, None)
+        value = fastavro.schemaless_reader(io.BytesIO(record.value[found[1] :]), schema.root, None)
     except Exception:
         raise Reject("The value is not Avro.", stage="decode", error_type="avro_undecodable") from None
     return msgspec.structs.replace(record, value=msgspec.json.encode(value))
