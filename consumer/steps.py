@@ -1,4 +1,4 @@
-"""The steps of one transaction: plan, embed, apply, each able to be taken again. `pipeline.py` puts them in order.
+"""The steps of one transaction: decode, plan, embed, apply, each able to be taken again. `pipeline.py` orders them.
 
 A step that finds the world changed (another writer, a text the model fails on, a value the database refuses) leaves
 what it learned in `Work`; planning again with that knowledge is the one way of recovery.
@@ -15,13 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumer.embedding import Embedded
-from consumer.errors import Retry, patiently
+from consumer.errors import Reject, Retry, patiently
+from consumer.events import AvroSchema, Record, SchemaRef
 from consumer.planning import (
     Batch,
     DocumentKey,
     DocumentWrite,
     Draft,
     Failure,
+    Intake,
     Moves,
     Outcome,
     Plan,
@@ -29,13 +31,22 @@ from consumer.planning import (
     Planner,
     StoredDetail,
     StoredDocument,
+    Table,
     awaited,
+    schema_refs,
+    take_in,
 )
 from consumer.store import Applied, Conflict, DataFault, Fenced, Generation, TooSlow
 
 T = TypeVar("T")
 Vectors = Mapping[bytes, NDArray[np.float32]]  # by chunk hash
 ENOUGH = 1.5  # a part that takes barely longer than allowed is not worth a second transaction
+
+
+class Registry(Protocol):
+    """The writers' schemas of Avro records."""
+
+    def schemas(self, refs: Collection[SchemaRef]) -> Mapping[SchemaRef, AvroSchema | Reject]: ...
 
 
 class Embedder(Protocol):
@@ -76,19 +87,29 @@ class Work:
 
 
 class Steps:
-    """Plans, embeds and applies for one generation. `wait` and `notice` are those of `errors.patiently`."""
+    """Decodes, plans, embeds and applies for one generation. `wait` and `notice` are those of `errors.patiently`."""
 
     def __init__(
         self,
         planner: Planner,
         embedder: Embedder,
         store: Store,
+        registry: Registry,
         generation: Generation,
         wait: Callable[[float], bool],
         notice: Callable[[Retry, float], None],
     ) -> None:
         self._planner, self._embedder, self._store, self._generation = planner, embedder, store, generation
-        self._wait, self._notice = wait, notice
+        self._registry, self._wait, self._notice = registry, wait, notice
+
+    def take_in(self, records: Sequence[Record], tables: Mapping[str, Table]) -> Intake:
+        """Decode the records, once the registry has given the schemas of those in Avro; it is not asked for others."""
+        return self._ask(lambda: self.take_in_now(records, tables))
+
+    def take_in_now(self, records: Sequence[Record], tables: Mapping[str, Table]) -> Intake:
+        """The same without patience: raises Retry where the registry does not answer or may yet learn an id."""
+        refs = schema_refs(records, tables)
+        return take_in(records, tables, self._registry.schemas(refs) if refs else {})
 
     def heads(self, keys: Sequence[DocumentKey]) -> dict[DocumentKey, StoredDocument]:
         """What is stored of these documents, as far as planning needs it for every event."""
@@ -171,7 +192,7 @@ class Steps:
         return False
 
     def _ask(self, call: Callable[[], T]) -> T:
-        """Ask the store until it answers, or the process is to end; a query that is too slow is not asked again."""
+        """Ask store or registry until it answers, or the process is to end; a query too slow is not asked again."""
         return patiently(call, self._wait, self._notice, give_up=TooSlow)
 
 

@@ -27,7 +27,7 @@ from consumer.operations.offsets import JOBS, Position, group_offsets, positions
 from consumer.operations.telemetry import Telemetry
 from consumer.operations.wiring import build_pipeline, build_tables, load_model, open_store, vector_space
 from consumer.pipeline import Pipeline
-from consumer.planning import Batch, Partition, StoredDocument, Table, take_in
+from consumer.planning import Batch, Partition, StoredDocument, Table
 from consumer.settings import Settings
 from consumer.source import Broker, Range, Reader, offsets_at
 from consumer.store import Generation, Store, StoredOffset, TopicPartition, Wanted
@@ -203,7 +203,8 @@ class _Run:
     def _safe(self, batch: Batch) -> Batch:
         """The batch without events of documents whose last state may lie beyond a part that ends early."""
         short = {(part.topic, part.partition) for part in self.plan.parts if part.cut_short}
-        intake = take_in((r for r in batch.records if (r.topic, r.partition) in short), self.tables)
+        records = [r for r in batch.records if (r.topic, r.partition) in short]
+        intake = patiently(lambda: self.pipeline.take_in(records), self.stopping.wait, self.telemetry.retrying)
         if not intake.arrivals:
             return batch
         stored = patiently(

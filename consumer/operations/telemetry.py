@@ -11,7 +11,7 @@ from consumer.errors import Reject, Retry
 from consumer.events import Record, decode_event
 from consumer.observe import Health, LagTracker, Metrics, Stamps, freshness_batch, get_logger, stage_split
 from consumer.planning import Batch, DocumentKey, Outcome, Partition, Planned, Table, document_key
-from consumer.source import Held
+from consumer.source import Held, RegistryWait
 from consumer.steps import Work, now_us
 from consumer.store import Applied
 
@@ -32,6 +32,7 @@ class Telemetry:
         self._tables, self._kind = tables, kind
         self._pending: dict[Partition, Record] = {}
         self._working, self._retried = False, -PATIENT_SECONDS
+        self._registry_away = False
         self._assigned: set[Partition] = set()
         self._said: dict[str, float] = {}
         self.held: Mapping[Partition, Held] = {}
@@ -92,6 +93,9 @@ class Telemetry:
         self._chunks(work, planned, applied)
         self._latency(work)
         self.health.set_ready("store", True, "writable")
+        if self._registry_away:
+            self._registry_away = False
+            self.health.set_ready("registry", True, "answers")
         if (again or self._kind == "replay") and planned.writes:
             self.metrics.reprocessing.labels("retry" if again else "replay").inc(len(planned.writes))
         if planned.writes or work.outcomes:
@@ -104,8 +108,10 @@ class Telemetry:
     def retrying(self, retry: Retry, seconds: float) -> None:
         """A dependency asks for patience: counted every time, said at most every ten seconds."""
         self._retried = time.monotonic()
-        self.metrics.errors.labels("write", type(retry).__name__.lower()).inc()
-        self.health.set_ready("store", False, retry.what)
+        self._registry_away = isinstance(retry, RegistryWait)
+        stage, dependency = ("decode", "registry") if self._registry_away else ("write", "store")
+        self.metrics.errors.labels(stage, type(retry).__name__.lower()).inc()
+        self.health.set_ready(dependency, False, retry.what)
         self.notice(retry.what, next_try_seconds=round(seconds, 1))
 
     def notice(self, what: str, **context: object) -> None:

@@ -51,6 +51,7 @@ POISON: dict[int, tuple[Raw, str, str]] = {
     9: (poison(9, times=20_000_000), "render", "too_long"),
     10: (poison(10, title=f"the secret {NAN_WORD} sings"), "embed", "not_finite"),
     11: (change({"id": 11, "title": "secret"}, "c"), "plan", "missing_column"),
+    12: ((key(12), b"\0\0\0\0\7 secret"), "decode", "registry_not_set"),  # looks like Avro, and nobody has a registry
 }
 KEYLESS: list[Raw] = [(b"{secret", good(90)[1]), (b'"secret"', good(91)[1]), (None, good(92)[1])]
 

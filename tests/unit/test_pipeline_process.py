@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from consumer.embedding import Embedded
-from consumer.events import Record
+from consumer.errors import Reject
+from consumer.events import AvroSchema, Record, SchemaRef
 from consumer.pipeline import Pipeline
 from consumer.planning import Advance, Batch, DocumentKey, Moves, Plan, Planner, StoredDetail, StoredDocument
 from consumer.source import Holdings
@@ -103,6 +104,13 @@ class Silent:
     def retrying(self, *_: object) -> None: ...
 
 
+class NoRegistry:
+    """JSON asks for no schema."""
+
+    def schemas(self, refs: Collection[SchemaRef]) -> Mapping[SchemaRef, AvroSchema | Reject]:
+        raise AssertionError(refs)
+
+
 class Impatient(Event):
     """Waits for nothing: what the pipeline would wait for here is over at once."""
 
@@ -113,7 +121,7 @@ class Impatient(Event):
 def pipeline(shelf: Shelf) -> Pipeline:
     planner = Planner([shelf.memory.table], 1, WordTokenizer())
     return Pipeline(
-        planner, Zeros(), shelf, Silent(), Impatient(),
+        planner, Zeros(), shelf, NoRegistry(), Silent(), Impatient(),
         generation=GENERATION, tables={TOPIC: shelf.memory.table}, group="g", max_seconds=1.0,
     )  # fmt: skip
 
