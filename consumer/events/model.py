@@ -45,13 +45,13 @@ class Order(msgspec.Struct, frozen=True, gc=False):
     snapshot: bool = False
 
 
-class ChangeEvent(msgspec.Struct, frozen=True):
+class ChangeEvent(msgspec.Struct, frozen=True, gc=False):
     """One decoded change of one row.
 
     `key` is the primary key as canonical JSON (sorted names, no blanks); empty for `t` and `m`, which have none.
-    `after` maps column names to JSON values and is None for `d`, `t`, `m` and tombstones. `connector_us` and
-    `broker_us` are when the connector and the producer handled the event, in microseconds since 1970, for the stage
-    metrics.
+    `after` maps the columns in use to canonical values (docs/values.md), UNCHANGED where the event leaves one out, and
+    is None for `d`, `t`, `m` and tombstones. `connector_us` and `broker_us` are when the connector and the producer
+    handled the event, in microseconds since 1970, for the stage metrics.
     """
 
     op: Op

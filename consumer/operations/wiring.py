@@ -7,7 +7,7 @@ from threading import Event
 
 from consumer.content import ChunkSpec, ContentSpec, TableContent, check_chunking
 from consumer.embedding import Engine, EngineConfig, load_engine
-from consumer.errors import Exit, Stop
+from consumer.events import Form, declared_types
 from consumer.observe import adopt_library_loggers
 from consumer.pipeline import Pipeline, Report
 from consumer.planning import HEARTBEAT_TOPIC, Planner, Table
@@ -73,19 +73,14 @@ def content_spec(entry: TableSettings) -> ContentSpec:
 
 
 def build_tables(settings: Settings, engine: Engine) -> dict[str, Table]:
-    """Every entry of `tables` by topic. Raises Stop for a template or chunk size that cannot work."""
+    """Every entry of `tables` by topic. Raises Stop for a template, type or chunk size that cannot work."""
     tables = {}
     for entry in settings.tables:
-        if entry.format == "avro":
-            raise Stop(
-                f"Table {entry.topic} has format: avro.",
-                "This version reads JSON only.",
-                "Use connectors/postgres-json.json, or a JSON converter, and set format to auto or json.",
-                exit_code=Exit.USAGE,
-            )
         spec = content_spec(entry)
         check_chunking(entry.source, spec.chunk, engine.tokenizer)
-        tables[entry.topic] = Table(entry.source, entry.topic, TableContent(spec), entry.on_truncate)
+        content, types = TableContent(spec), declared_types(entry.source, entry.columns)
+        form = Form(entry.format, settings.registry.framing, content.columns, types)
+        tables[entry.topic] = Table(entry.source, entry.topic, content, entry.on_truncate, form)
     return tables
 
 

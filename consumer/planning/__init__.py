@@ -3,7 +3,7 @@
 from consumer.planning.batch import Batch, Partition
 from consumer.planning.fold import Draft
 from consumer.planning.guard import classify, merge
-from consumer.planning.intake import HEARTBEAT_TOPIC, Intake, Outcome, Table, document_key, take_in
+from consumer.planning.intake import HEARTBEAT_TOPIC, Intake, Outcome, Table, document_key, schema_refs, take_in
 from consumer.planning.model import (
     Advance,
     DocumentKey,
@@ -46,5 +46,6 @@ __all__ = [
     "classify",
     "document_key",
     "merge",
+    "schema_refs",
     "take_in",
 ]
