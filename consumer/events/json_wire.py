@@ -54,9 +54,10 @@ class _Schemas(Generic[T]):
         """The payload, after decoding the schema too. Raises what msgspec raises."""
         wrapped = _wrapped(data)
         compiled = self._compile(_shape(wrapped.schema))
-        payload = bytes(wrapped.payload)
-        if data.endswith(payload + b"}"):
-            prefix = data[: -len(payload) - 1]
+        payload, whole = memoryview(wrapped.payload), memoryview(data)
+        start = len(data) - 1 - len(payload)
+        if data.endswith(b"}") and whole[start:-1] == payload:
+            prefix = data[:start]
             self._known = [(prefix, len(prefix), compiled), *self._known[: _KEPT - 1]]
         return payload, compiled
 
