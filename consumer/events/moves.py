@@ -7,22 +7,22 @@ which by default gives the same JSON object as a JSON key.
 from __future__ import annotations
 
 from consumer.errors import Reject
-from consumer.events.keys import decode_key
+from consumer.events.form import Form
 from consumer.events.model import Record
 
 _HEADERS = {"d": "__debezium.newkey", "c": "__debezium.oldkey"}
 
 
-def other_key(record: Record, op: str) -> bytes | None:
+def other_key(record: Record, op: str, form: Form) -> bytes | None:
     """Canonical JSON of the key that the row had before (op c) or has from now on (op d); None if it kept its key.
 
     A header that cannot be read is as good as none: the two halves are then a delete and an insert like any other.
     """
     wanted = _HEADERS.get(op)
     for name, value in record.headers:
-        if name == wanted:
+        if name == wanted and value is not None:
             try:
-                return decode_key(value)
+                return form.json.key(value)
             except Reject:
                 return None
     return None

@@ -7,6 +7,7 @@ from threading import Event
 
 from consumer.content import ChunkSpec, ContentSpec, TableContent, check_chunking
 from consumer.embedding import Engine, EngineConfig, load_engine
+from consumer.events import Form, declared_types
 from consumer.observe import adopt_library_loggers
 from consumer.pipeline import Pipeline, Report
 from consumer.planning import HEARTBEAT_TOPIC, Planner, Table
@@ -91,13 +92,14 @@ def content_spec(entry: TableSettings) -> ContentSpec:
 
 
 def build_tables(settings: Settings, engine: Engine) -> dict[str, Table]:
-    """Every entry of `tables` by topic. Raises Stop for a template or chunk size that cannot work."""
+    """Every entry of `tables` by topic. Raises Stop for a template, type or chunk size that cannot work."""
     tables = {}
     for entry in settings.tables:
         spec = content_spec(entry)
         check_chunking(entry.source, spec.chunk, engine.tokenizer)
-        content, framing = TableContent(spec), settings.registry.framing
-        tables[entry.topic] = Table(entry.source, entry.topic, content, entry.on_truncate, entry.format, framing)
+        content, types = TableContent(spec), declared_types(entry.source, entry.columns)
+        form = Form(entry.format, settings.registry.framing, content.columns, types)
+        tables[entry.topic] = Table(entry.source, entry.topic, content, entry.on_truncate, form)
     return tables
 
 

@@ -69,7 +69,7 @@ class Holdings:
         held.fetched = held.reached = record.offset + 1
         held.end = max(held.end, held.fetched)
         if record.value is None and held.last is not None and held.last.key == record.key:
-            record = msgspec.structs.replace(record, delete=held.last.value)
+            record = msgspec.structs.replace(record, delete=held.last)
         held.last = record
         self._buffer.append(record)
         self._bytes += record.size
