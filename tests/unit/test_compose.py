@@ -27,6 +27,7 @@ from consumer.local.versions import (
     POSTGRES_MAJOR,
     POSTGRES_SETTINGS,
     ROLES,
+    SIGNAL_TOPIC,
     TOPIC_PREFIX,
 )
 from consumer.settings import load_settings
@@ -37,7 +38,7 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 OURS = [name for name, service in SERVICES.items() if "build" in service]
 ONE_SHOT = ["connector", "migrate"]
 # What depends on where a stack runs, not on what it is.
-PLACES = {"SOURCE_HOST", "SOURCE_PORT", "SOURCE_PASSWORD"}
+PLACES = {"SOURCE_HOST", "SOURCE_PORT", "SOURCE_PASSWORD", "TOPIC_BOOTSTRAP_SERVERS"}
 
 
 def environment(service: str) -> dict[str, str]:
@@ -102,6 +103,8 @@ def test_the_connector_job_registers_the_file_of_the_local_stack() -> None:
     assert command[-1].endswith(f"/connectors/{CONNECTOR}/config")
     assert connector()["topic.prefix"] == TOPIC_PREFIX
     assert re.fullmatch(connector()["topic.creation.heartbeat.include"], HEARTBEAT_TOPIC)
+    assert SIGNAL_TOPIC in SERVICES["signal-topic"]["command"]
+    assert SERVICES["signal-topic"]["image"] == SERVICES["kafka"]["image"]
 
 
 def test_roles_get_their_passwords_by_the_same_variables() -> None:
@@ -138,7 +141,7 @@ def test_the_consumer_waits_for_its_jobs_and_they_for_what_they_need() -> None:
 
 def test_health_is_watched_and_nothing_of_ours_runs_as_root() -> None:
     watched = {name for name, service in SERVICES.items() if "test" in service["healthcheck"]}
-    assert watched == SERVICES.keys() - set(ONE_SHOT)
+    assert watched == SERVICES.keys() - {*ONE_SHOT, "signal-topic"}
     for name in OURS:
         user = int(SERVICES[name]["user"].split(":")[0])
         assert user > 0
