@@ -26,6 +26,7 @@ from tests.world import World
 
 PREFIX = f"operations{os.getpid()}"
 BEFORE = f"t{os.getpid()}_before"  # a table whose rows were there before the connector, which never told of them
+SIGNALS = f"t{os.getpid()}_signals"  # where an incremental snapshot leaves its marks
 MANY_WORDS = "word " * 2000
 
 
@@ -36,6 +37,8 @@ def captured(stack: Stack) -> Iterator[Stack]:
     with psycopg.connect(endpoints.source_owner_dsn, autocommit=True) as source:
         source.execute(f"CREATE TABLE {BEFORE} (id int PRIMARY KEY, title text, body text)")
         source.execute(f"ALTER TABLE {BEFORE} ALTER COLUMN body SET STORAGE EXTERNAL")
+        source.execute(f"CREATE TABLE {SIGNALS} (id varchar(42) PRIMARY KEY, type varchar(32), data varchar(2048))")
+        source.execute(f"GRANT INSERT ON {SIGNALS} TO debezium")
         source.execute(f"INSERT INTO {BEFORE} SELECT n, 'Title ' || n, '{MANY_WORDS}' FROM generate_series(1, 3) AS n")
     admin = AdminClient({"bootstrap.servers": endpoints.bootstrap_servers})
     admin.create_topics([NewTopic(f"{PREFIX}-signal", 1)])[f"{PREFIX}-signal"].result(30)
@@ -46,6 +49,8 @@ def captured(stack: Stack) -> Iterator[Stack]:
         "snapshot.mode": "no_data",
         "provide.transaction.metadata": "true",
         "message.key.columns": r"public\.(.*)_keyed:sku",
+        "signal.enabled.channels": "source,kafka",
+        "signal.data.collection": f"public.{SIGNALS}",
         "signal.poll.interval.ms": "100",
     }
     stack.register_connector(name=PREFIX, overrides=overrides)
@@ -115,7 +120,7 @@ def test_messages_transactions_and_heartbeats_pass_beside_the_rows(operations: W
 
 
 def test_an_incomplete_row_is_healed_as_its_message_says(operations: World) -> None:
-    """An ad-hoc blocking snapshot by the signal topic brings what no event has ever told."""
+    """An ad-hoc snapshot by the signal topic brings what no event has ever told, of a source at rest."""
     world = operations
     topic = f"{PREFIX}.public.{BEFORE}"
     world.tables = [{"topic": topic, "text": "{{ title }}\n\n{{ body }}"}]
@@ -134,6 +139,7 @@ def test_an_incomplete_row_is_healed_as_its_message_says(operations: World) -> N
 
 
 def test_an_incremental_snapshot_among_changes_changes_no_row(operations: World, tiny_model: Path) -> None:
+    """It reads the tables in pieces between two marks in the log, which it writes into the signal table."""
     world = operations
     world.migrate()
     load, stopping = Workload(world, 81), Event()
