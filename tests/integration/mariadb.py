@@ -24,6 +24,7 @@ _PROGRAMS = ("mariadbd", "mariadb-install-db", "mariadb")
 # What docs/mariadb.md asks of a server; a zone of its own, as real servers have, and no wait for a disk.
 _SETTINGS = (
     *("--bind-address=127.0.0.1", "--skip-name-resolve", "--character-set-server=utf8mb4"),
+    "--loose-binlog-legacy-event-pos=ON",  # needed from 11.4 on, unknown before
     *("--server-id=1", "--log-bin=binlog", "--binlog-format=ROW", "--binlog-row-image=FULL", "--gtid-strict-mode=ON"),
     *("--default-time-zone=+05:30", "--innodb-flush-log-at-trx-commit=0", "--sync-binlog=0"),
     *("--innodb-buffer-pool-size=64M", "--innodb-log-file-size=16M", "--performance-schema=OFF"),

@@ -80,10 +80,13 @@ def shop(stack: Stack, server: MariaDb, tiny_model: Path, tmp_path: Path) -> Ite
 
 def connector(stack: Stack, method: str, path: str = "", body: object = None) -> Any:
     """One request about the connector."""
-    url = f"{stack.endpoints().connect_url}/connectors/{PREFIX}{path}"
+    return request(method, f"{stack.endpoints().connect_url}/connectors/{PREFIX}{path}", body)
+
+
+def request(method: str, url: str, body: object) -> Any:
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as reply:
+    asked = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=30) as reply:
         return json.loads(reply.read() or b"null")
 
 
@@ -107,6 +110,18 @@ def outcomes(consumer: CommandProcess) -> dict[tuple[str, str], float]:
     """How many events ended how, by op and outcome."""
     counts = {labels: value for (name, labels), value in consumer.metrics().items() if name == "events_total"}
     return {(op, outcome): value for (op, outcome, _), value in counts.items()}
+
+
+def test_every_property_of_the_connector_is_known_to_debezium(stack: Stack, server: MariaDb) -> None:
+    config = json.loads(resource("connectors/mariadb-json.json").read_text()) | server.connector() | {"name": PREFIX}
+    url = f"{stack.endpoints().connect_url}/connector-plugins/{config['connector.class']}/config/validate"
+    answer = request("PUT", url, config)
+    assert [entry["value"]["errors"] for entry in answer["configs"] if entry["value"]["errors"]] == []
+    known = {entry["definition"]["name"] for entry in answer["configs"]}
+    # Clients, converters and stores have properties of their own, which are passed on.
+    passed_on = "producer.override. key.converter. value.converter. topic.creation. signal.kafka. schema.history."
+    unlisted = {"read.only", "event.converting.failure.handling.mode"}  # which Debezium obeys all the same
+    assert not [name for name in config.keys() - known - unlisted if not name.startswith(tuple(passed_on.split()))]
 
 
 def test_a_row_stays_right_from_the_snapshot_to_a_second_delivery(shop: Shop, server: MariaDb, stack: Stack) -> None:

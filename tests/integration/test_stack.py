@@ -205,8 +205,10 @@ def test_every_property_of_the_connector_is_known_to_debezium(stack: Stack) -> N
         answer = json.loads(reply.read())
     assert [entry["value"]["errors"] for entry in answer["configs"] if entry["value"]["errors"]] == []
     known = {entry["definition"]["name"] for entry in answer["configs"]}
-    # Clients and converters have properties of their own, which Connect passes on.
-    passed_on = re.compile(r"producer\.override\.|(key|value)\.converter\.|topic\.creation\.")
+    # Clients and converters have properties of their own, which Connect passes on; Debezium obeys one it does not list.
+    passed_on = re.compile(
+        r"producer\.override\.|(key|value)\.converter\.|topic\.creation\.|signal\.kafka\.|event\.converting\."
+    )
     assert not [name for name in config if name not in known and not passed_on.match(name)]
 
 
