@@ -33,6 +33,21 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
             running.down(purge=True)
 
 
+@pytest.fixture(scope="session")
+def avro_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack of its own whose connector writes Avro, with the schema registry; up from its first use on."""
+    kept = os.environ.get("EMBED_TEST_STACK")
+    preload()  # while the services start
+    running = Stack(Path(f"{kept}-avro") if kept else tmp_path_factory.mktemp("avro-stack"))
+    try:
+        running.up(wire="avro")
+        running.register_connector()
+        yield running
+    finally:
+        if not kept:
+            running.down(purge=True)
+
+
 @pytest.fixture
 def mended(stack: Stack) -> Iterator[Stack]:
     """The stack for a test that takes services down: whatever happens, they run again afterwards."""

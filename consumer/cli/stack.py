@@ -17,7 +17,7 @@ from consumer.errors import Exit
 if TYPE_CHECKING:
     from consumer.local import ServiceStatus
 
-app = typer.Typer(help="Postgres, Kafka, Connect with Debezium and a schema registry as local processes.", no_args_is_help=True)
+app = typer.Typer(help="Postgres, Kafka, Connect and a schema registry as local processes.", no_args_is_help=True)
 
 Home = Annotated[Path, typer.Option(help="Folder of data, logs and passwords.", envvar="EMBED_STACK_HOME")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -44,7 +44,7 @@ def up(
     registry_port: Annotated[int | None, _port("registry")] = None,
     wire: Annotated[
         Literal["json", "avro"] | None,
-        typer.Option("--format", help="What the connector writes; avro adds a schema registry. Default: as before, json."),
+        typer.Option("--format", help="What the connector writes; avro adds a registry. Default: as before, json."),
     ] = None,
     connector: Annotated[bool, typer.Option(help="Start the Debezium connector on the source database too.")] = True,
     as_json: AsJson = False,

@@ -10,6 +10,7 @@ import msgspec
 from consumer.errors import Reject
 from consumer.events.keys import decode_key
 from consumer.events.model import ChangeEvent, Order, Record
+from consumer.events.moves import other_key
 
 _SEQUENCE = re.compile(r'\s*\[\s*"?(\d{1,18})"?\s*,\s*"?(\d{1,18})"?\s*\]\s*')  # what 64 bits hold
 _ROW_OPS = ("c", "u", "r")
@@ -73,6 +74,7 @@ def decode_event(record: Record, key: bytes | None = None) -> ChangeEvent:
         after=envelope.after if op != "d" else None,
         connector_us=_within_time(_micros(envelope)),
         broker_us=_broker(record),
+        other_key=other_key(record, op) if record.headers else None,
     )
 
 

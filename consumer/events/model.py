@@ -52,7 +52,7 @@ class ChangeEvent(msgspec.Struct, frozen=True):
     `key` is the primary key as canonical JSON (sorted names, no blanks); empty for `t` and `m`, which have none.
     `after` maps column names to JSON values and is None for `d`, `t`, `m` and tombstones. `connector_us` and
     `broker_us` are when the connector and the producer handled the event, in microseconds since 1970, for the stage
-    metrics.
+    metrics. `other_key` is the canonical key that a `d` says the row has from now on, or a `c` that it had before.
     """
 
     op: Op
@@ -61,3 +61,4 @@ class ChangeEvent(msgspec.Struct, frozen=True):
     after: dict[str, Any] | None = None
     connector_us: int | None = None
     broker_us: int | None = None
+    other_key: bytes | None = None

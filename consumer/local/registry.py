@@ -37,9 +37,7 @@ def service(layout: Layout, state: State, java: Java) -> Service:
         log=layout.log("registry"),
         pid_file=layout.pid_file("registry"),
     )
-    return Service(
-        "registry", port, command, ready=lambda: _answers(port), prepare=lambda: data.mkdir(exist_ok=True)
-    )
+    return Service("registry", port, command, ready=lambda: _answers(port), prepare=lambda: data.mkdir(exist_ok=True))
 
 
 def classpath(folder: Path | None) -> tuple[Path, ...]:

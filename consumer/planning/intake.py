@@ -9,7 +9,20 @@ from typing import NamedTuple
 
 from consumer.content import TableContent
 from consumer.errors import Reject, Stop
-from consumer.events import ChangeEvent, Order, Record, decode_event, decode_heartbeat, decode_key, follows_its_delete
+from consumer.events import (
+    AvroSchema,
+    ChangeEvent,
+    Framing,
+    Order,
+    Record,
+    SchemaRef,
+    decode_event,
+    decode_heartbeat,
+    decode_key,
+    follows_its_delete,
+    framed,
+)
+from consumer.events.standin import as_json
 from consumer.planning.model import DocumentKey, Failure, RejectedEvent, Truncate
 
 HEARTBEAT_TOPIC = "__debezium-heartbeat."
@@ -17,12 +30,14 @@ HEARTBEAT_TOPIC = "__debezium-heartbeat."
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One entry of `tables`, ready to plan with. `on_truncate` is delete, ignore or stop."""
+    """One entry of `tables`, ready to plan with. `on_truncate`, `format` and `framing` are those of the settings."""
 
     source: str
     topic: str
     content: TableContent
     on_truncate: str = "delete"
+    format: str = "auto"
+    framing: Framing = "auto"
 
 
 class Undecodable(NamedTuple):
@@ -54,19 +69,39 @@ class Intake:
     rejects: list[RejectedEvent] = field(default_factory=list)
     truncates: list[Truncate] = field(default_factory=list)
     heartbeats: dict[str, int] = field(default_factory=dict)
+    old_keys: set[DocumentKey] = field(default_factory=set)  # of inserts by a key change
     outcomes: list[Outcome] = field(default_factory=list)
 
 
-def take_in(records: Iterable[Record], tables: Mapping[str, Table]) -> Intake:
+Schemas = Mapping[SchemaRef, AvroSchema | Reject]
+
+
+def schema_refs(records: Iterable[Record], tables: Mapping[str, Table]) -> set[SchemaRef]:
+    """The writers' schemas that `take_in` needs for these records; none for a table whose format is json."""
+    refs = set()
+    for record in records:
+        table = tables.get(record.topic)
+        if table is not None and table.format == "json":
+            continue
+        try:
+            found = framed(record.value, record.headers, "value", table.framing if table else "auto")
+        except Reject:
+            continue
+        if found:
+            refs.add(found[0])
+    return refs
+
+
+def take_in(records: Iterable[Record], tables: Mapping[str, Table], schemas: Schemas | None = None) -> Intake:
     """Decode `records`, whose topics are those of `tables` and heartbeat topics. Nothing is dropped silently."""
     intake = Intake()
     for record in records:
         table = tables.get(record.topic)
         if table is None:
-            _heartbeat(record, intake)
+            _heartbeat(record, intake, schemas or {})
             continue
         try:
-            _arrive(record, table, intake)
+            _arrive(record, table, intake, schemas or {})
         except Reject as reject:
             failure = Failure(reject.stage, reject.error_type, reject.what)
             place = (record.topic, record.partition, record.offset)
@@ -80,14 +115,14 @@ def document_key(source: str, key: bytes) -> DocumentKey:
     return DocumentKey(source, sha256(key).digest()[:16])
 
 
-def _arrive(record: Record, table: Table, intake: Intake) -> None:
+def _arrive(record: Record, table: Table, intake: Intake, schemas: Schemas) -> None:
     """One record of a table. Raises Reject only where no document can be named."""
     arrival: Arrival
     if follows_its_delete(record):
         intake.outcomes.append(Outcome(table.source, "tombstone", "ignored"))
         return
     try:
-        arrival = decode_event(record)
+        arrival = decode_event(as_json(record, table.framing, schemas) if table.format != "json" else record)
         if arrival.op in ("t", "m"):
             _without_row(arrival, table, intake)
             return
@@ -98,6 +133,8 @@ def _arrive(record: Record, table: Table, intake: Intake) -> None:
     key = document_key(table.source, arrival.key)
     intake.tables[key] = table
     intake.arrivals.setdefault(key, []).append(arrival)
+    if isinstance(arrival, ChangeEvent) and arrival.op == "c" and arrival.other_key is not None:
+        intake.old_keys.add(document_key(table.source, arrival.other_key))
 
 
 def _without_row(event: ChangeEvent, table: Table, intake: Intake) -> None:
@@ -117,7 +154,11 @@ def _without_row(event: ChangeEvent, table: Table, intake: Intake) -> None:
     intake.outcomes.append(Outcome(table.source, event.op, outcome, event))
 
 
-def _heartbeat(record: Record, intake: Intake) -> None:
+def _heartbeat(record: Record, intake: Intake, schemas: Schemas) -> None:
+    try:
+        record = as_json(record, "auto", schemas)
+    except Reject:
+        return
     prefix = record.topic.removeprefix(HEARTBEAT_TOPIC)
     ts_us = decode_heartbeat(record.value)
     if ts_us is not None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.errors import Reject
 from consumer.events.framing import Framing, SchemaRef, framed
+from consumer.planning import schema_refs, take_in
+from consumer.planning.intake import Undecodable
+from tests.unit.records import TOPIC, record, table
 
 BODY = b"\x02\x0cavro"
 GLOBAL_ID = (("apicurio.value.globalId", (7).to_bytes(8, "big")), ("apicurio.value.encoding", b"BINARY"))
@@ -68,3 +72,10 @@ def test_the_json_encoding_of_avro_is_refused_by_name() -> None:
     with pytest.raises(Reject) as refused:
         framed(b"{}", headers, "value", "auto")
     assert (refused.value.stage, refused.value.error_type) == ("decode", "avro_encoding")
+
+    # It asks for no schema, and fails its document alone.
+    tables, written = {TOPIC: table()}, msgspec.structs.replace(record(5, "u", {"id": 1}), headers=headers)
+    assert schema_refs([written], tables) == set()
+    ((arrival,),) = take_in([written], tables, {}).arrivals.values()
+    assert isinstance(arrival, Undecodable)
+    assert arrival.failure.error_type == "avro_encoding"
