@@ -25,7 +25,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     kept = os.environ.get("EMBED_TEST_STACK")
     running = Stack(Path(kept) if kept else tmp_path_factory.mktemp("stack"))
     try:
-        running.up()
+        running.up(mariadb=True)
         running.register_connector()
         yield running
     finally:

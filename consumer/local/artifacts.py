@@ -32,8 +32,8 @@ Received = Callable[[int], None]
 class Artifact:
     """One pinned file of a Maven repository.
 
-    `use` is `classpath` or `converter` (a jar), `plugin` or `registry` (a tar.gz, unpacked into a folder of which
-    `tree_sha256` is the digest).
+    `use` is `classpath` or `converter` (a jar), `plugin`, `mariadb` (a plugin too) or `registry` (a tar.gz, unpacked
+    into a folder of which `tree_sha256` is the digest).
     """
 
     group: str
@@ -73,14 +73,18 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "embed-consumer"
 
 
-def ensure(cache: Path, progress: Callable[[int, int], None], *, avro: bool = False) -> Jars:
+def ensure(cache: Path, progress: Callable[[int, int], None], *, avro: bool = False, mariadb: bool = False) -> Jars:
     """Every pinned artifact in `cache`, verified by sha256; what is missing or damaged is fetched again.
 
-    Registry and Avro converter, 150 MB, only with `avro`. `progress(received, total)` is called in bytes while
-    fetching. Raises `Retry` when the repository does not answer, `Stop` when what it serves is not what was pinned.
+    Registry and Avro converter, 150 MB, only with `avro`; the connector for MariaDB, 27 MB, only with `mariadb`.
+    `progress(received, total)` is called in bytes while fetching. Raises `Retry` when the repository does not
+    answer, `Stop` when what it serves is not what was pinned.
     """
     with exclusive(cache / ".lock", patience=600):
-        artifacts = [artifact for artifact in pinned() if avro or artifact.use in ("classpath", "plugin")]
+        uses = {"classpath", "plugin"}
+        uses |= {"converter", "registry"} if avro else set()
+        uses |= {"mariadb"} if mariadb else set()
+        artifacts = [artifact for artifact in pinned() if artifact.use in uses]
         jars = cache / "jars"
         jars.mkdir(parents=True, exist_ok=True)
         missing = [artifact for artifact in artifacts if not _intact(jars / artifact.file_name, artifact)]
@@ -91,7 +95,7 @@ def ensure(cache: Path, progress: Callable[[int, int], None], *, avro: bool = Fa
             for artifact in artifacts
             if artifact.packaging == "tar.gz"
         }
-        plugins = [unpacked["plugin"]]
+        plugins = [unpacked[use] for use in ("plugin", "mariadb") if use in uses]
         if avro:
             plugins.append(_assemble([artifact for artifact in artifacts if artifact.use == "converter"], cache))
         wanted = tuple(jars / artifact.file_name for artifact in artifacts if artifact.use == "classpath")

@@ -55,6 +55,7 @@ def connector_environment(state: State) -> dict[str, str]:
         "SOURCE_DATABASE": SOURCE_DATABASE,
         "SOURCE_USER": "debezium",
         "SOURCE_PASSWORD": state.passwords.get("debezium", ""),
+        "TOPIC_BOOTSTRAP_SERVERS": f"{ports.HOST}:{state.port('kafka')}",
         "TOPIC_PARTITIONS": "3",
         "TOPIC_REPLICATION": "1",
         "REGISTRY_URL": registry.address(state) + registry.NATIVE_API,

@@ -12,7 +12,7 @@ from pathlib import Path
 from jgo.maven import MavenContext
 
 from consumer.local.artifacts import LOCK, Artifact, fetch, sha256, tree_sha256
-from consumer.local.versions import APICURIO, DEBEZIUM, KAFKA, LOG4J
+from consumer.local.versions import APICURIO, DEBEZIUM, DEBEZIUM_MARIADB, KAFKA, LOG4J
 
 # slf4j needs a binding, or broker and Connect would log nothing.
 CLASSPATH = (
@@ -26,6 +26,9 @@ PROVIDED = ("org.apache.kafka", "org.slf4j", "org.lz4", "org.xerial.snappy", "co
 PLUGIN = Artifact(
     "io.debezium", "debezium-connector-postgres", DEBEZIUM, "plugin", "tar.gz", use="plugin", bytes=0, sha256=""
 )
+MARIADB = Artifact(
+    "io.debezium", "debezium-connector-mariadb", DEBEZIUM_MARIADB, "plugin", "tar.gz", use="mariadb", bytes=0, sha256=""
+)
 REGISTRY = Artifact(
     "io.apicurio", "apicurio-registry-app", APICURIO, "all", "tar.gz", use="registry", bytes=0, sha256=""
 )
@@ -36,7 +39,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         poms = Path(folder) / "poms"
         converter = [jar for jar in _jars(poms, CONVERTER, "converter") if jar.group not in PROVIDED]
-        unpinned = [*_jars(poms, CLASSPATH, "classpath"), PLUGIN, *converter, REGISTRY]
+        unpinned = [*_jars(poms, CLASSPATH, "classpath"), PLUGIN, MARIADB, *converter, REGISTRY]
         entries = [_pin(artifact, Path(folder) / str(index)) for index, artifact in enumerate(unpinned)]
     LOCK.write_text(json.dumps([asdict(entry) for entry in entries], indent=1) + "\n", encoding="utf-8")
     sys.stderr.write(f"{len(entries)} artifacts pinned in {LOCK}\n")

@@ -96,11 +96,18 @@ class Stack:
         self._cache = (cache or artifacts.default_cache()).absolute()
         self._schema = schema
 
-    def up(self, watcher: Watcher | None = None, *, wire: Literal["json", "avro"] | None = None) -> Endpoints:
+    def up(
+        self,
+        watcher: Watcher | None = None,
+        *,
+        wire: Literal["json", "avro"] | None = None,
+        mariadb: bool | None = None,
+    ) -> Endpoints:
         """Starts what does not run, whatever an earlier start left, and waits until all of it answers.
 
         `wire` is the format that the connector shall write (default: as before, at first `json`); `avro` adds the
-        registry. Raises `Stop` or `Retry`, naming the log that says why.
+        registry. `mariadb` adds the connector for MariaDB (default: as before, at first not). Raises `Stop` or
+        `Retry`, naming the log that says why.
         """
         watcher = watcher or Unwatched()
         self.layout.create()
@@ -109,8 +116,9 @@ class Stack:
         with exclusive(self.layout.lock, patience=300), exclusive(turn, patience=300):
             state = State.load(self.layout) or State.new()
             state.format = wire or state.format
+            state.mariadb = state.mariadb if mariadb is None else mariadb
             state.save(self.layout)
-            jars = artifacts.ensure(self._cache, watcher.downloading, avro=state.has_registry)
+            jars = artifacts.ensure(self._cache, watcher.downloading, avro=state.has_registry, mariadb=state.mariadb)
             who = binaries.account()
             programs = binaries.programs(who, self._cache)
             state.postgres_data = str(binaries.data_folder(self.layout.data("postgres"), who))

@@ -76,7 +76,8 @@ class Layout:
 class State:
     """The remembered part of a stack; `passwords` by role, `prepared` the digest of the SQL its databases had.
 
-    `format` is what the connector writes, `json` or `avro`.
+    `format` is what the connector writes, `json` or `avro`; `mariadb` whether Connect has that connector
+    too.
     """
 
     ports: dict[str, int] = field(default_factory=dict)
@@ -86,6 +87,7 @@ class State:
     postgres_data: str = ""
     settings_file: str = ""
     format: str = "json"
+    mariadb: bool = False
 
     @classmethod
     def load(cls, layout: Layout) -> State | None:

@@ -6,6 +6,7 @@ from typing import Final
 
 KAFKA: Final = "4.3.0"
 DEBEZIUM: Final = "3.6.3.Final"
+DEBEZIUM_MARIADB: Final = "3.5.0.Final"  # the newest that the Maven repository has of this connector
 APICURIO: Final = "2.6.13.Final"
 LOG4J: Final = "2.25.4"
 POSTGRES_MAJOR: Final = "18"
@@ -15,6 +16,7 @@ SOURCE_DATABASE: Final = "shop"
 STORE_DATABASE: Final = "vectors"
 TOPIC_PREFIX: Final = "shop"
 HEARTBEAT_TOPIC: Final = f"__debezium-heartbeat.{TOPIC_PREFIX}"
+SIGNAL_TOPIC: Final = f"{TOPIC_PREFIX}-signal"  # where the connector looks if no other name is set
 # The connector file of each wire format. They share slot and topics: only one of them may run.
 CONNECTORS: Final = {"json": "postgres-json", "avro": "postgres-avro"}
 CONNECTOR: Final = CONNECTORS["json"]

@@ -210,8 +210,10 @@ def unknown_properties(stack: Stack, name: str) -> list[str]:
         answer = json.loads(reply.read())
     assert [entry["value"]["errors"] for entry in answer["configs"] if entry["value"]["errors"]] == []
     known = {entry["definition"]["name"] for entry in answer["configs"]}
-    # Clients and converters have properties of their own, which Connect passes on.
-    passed_on = re.compile(r"producer\.override\.|(key|value)\.converter\.|topic\.creation\.")
+    # Clients and converters have properties of their own, which Connect passes on; Debezium obeys one it does not list.
+    passed_on = re.compile(
+        r"producer\.override\.|(key|value)\.converter\.|topic\.creation\.|signal\.kafka\.|event\.converting\."
+    )
     return [name for name in config if name not in known and not passed_on.match(name)]
 
 

@@ -29,6 +29,7 @@ from consumer.local.versions import (
     POSTGRES_MAJOR,
     POSTGRES_SETTINGS,
     ROLES,
+    SIGNAL_TOPIC,
     TOPIC_PREFIX,
 )
 from consumer.settings import load_settings
@@ -38,9 +39,9 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, Any] = COMPOSE["services"]
 OURS = [name for name, service in SERVICES.items() if "build" in service]
 ONE_SHOT = ["connector", "migrate"]
-JOBS = [*ONE_SHOT, "connector-avro"]
+JOBS = [*ONE_SHOT, "connector-avro", "signal-topic"]
 # What depends on where a stack runs, not on what it is.
-PLACES = {"SOURCE_HOST", "SOURCE_PORT", "SOURCE_PASSWORD", "REGISTRY_URL"}
+PLACES = {"SOURCE_HOST", "SOURCE_PORT", "SOURCE_PASSWORD", "TOPIC_BOOTSTRAP_SERVERS", "REGISTRY_URL"}
 
 
 def environment(service: str) -> dict[str, str]:
@@ -112,6 +113,8 @@ def test_the_connector_jobs_register_the_files_of_the_local_stack() -> None:
     assert switch[switch.index("DELETE") + 1].endswith(f"/connectors/{CONNECTORS['json']}")
     assert connector()["topic.prefix"] == TOPIC_PREFIX
     assert re.fullmatch(connector()["topic.creation.heartbeat.include"], HEARTBEAT_TOPIC)
+    assert SIGNAL_TOPIC in SERVICES["signal-topic"]["command"]
+    assert SERVICES["signal-topic"]["image"] == SERVICES["kafka"]["image"]
 
 
 def test_avro_is_written_and_read_by_the_apis_of_the_local_stack() -> None:
