@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("torch", "sentence-transformers", "confluent-kafka", "psycopg", "msgspec")
+PACKAGES = ("torch", "sentence-transformers", "confluent-kafka", "psycopg", "msgspec", "fastavro")
 
 
 @dataclass(frozen=True)

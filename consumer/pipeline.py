@@ -17,8 +17,8 @@ from typing import Protocol
 
 from consumer.errors import Abandoned, Retry
 from consumer.events import Record
-from consumer.planning import Advance, Batch, Intake, Plan, Planned, Planner, StoredKey, Table, take_in
-from consumer.steps import Embedder, Steps, Store, Work, now_us
+from consumer.planning import Advance, Batch, Drafted, Intake, Plan, Planned, Planner, StoredKey, Table
+from consumer.steps import Embedder, Registry, Steps, Store, Work, now_us
 from consumer.store import Applied, Fenced, Generation, TooSlow
 
 REVOKE_SECONDS = 5.0  # how long a partition's next owner is kept waiting for a batch that is nearly done
@@ -63,6 +63,7 @@ class Pipeline:
         planner: Planner,
         embedder: Embedder,
         store: Store,
+        registry: Registry,
         report: Report,
         stopping: Event,
         *,
@@ -72,10 +73,9 @@ class Pipeline:
         max_seconds: float,
         force: bool = False,
     ) -> None:
-        self._steps = Steps(planner, embedder, store, generation, stopping.wait, report.retrying)
-        self._planner, self._report, self._stopping = planner, report, stopping
-        self._generation, self._tables, self._group = generation, tables, group
-        self._max_seconds, self._force = max_seconds, force
+        self._steps = Steps(planner, embedder, store, registry, generation, stopping.wait, report.retrying)
+        self._planner, self._report, self._stopping, self._generation = planner, report, stopping, generation
+        self._tables, self._group, self._max_seconds, self._force = tables, group, max_seconds, force
 
     def process(self, batch: Batch) -> Settled:
         """Apply `batch`, in as many transactions as its model work asks for.
@@ -101,18 +101,18 @@ class Pipeline:
 
     def _apply(self, part: Batch, settled: Settled) -> Sequence[Batch]:
         """One transaction for `part`; or else the parts to do instead: smaller ones, or those not taken by others."""
-        work, intake = Work(part, taken_us=now_us()), take_in(part.records, self._tables)
+        work, intake = Work(part, taken_us=now_us()), self._steps.take_in(part.records, self._tables)
         work.heartbeats, work.decoded_us = intake.heartbeats, now_us()
         while True:
-            heads = self._steps.heads(list(intake.arrivals))
-            drafts, outcomes = self._planner.draft(intake, heads, force=self._force)
-            planned = self._steps.plan(drafts, work)
-            work.outcomes = (*outcomes, *planned.outcomes)
+            heads = self._steps.heads([*intake.arrivals, *(intake.old_keys - intake.arrivals.keys())])
+            drafted = self._planner.draft(intake, heads, force=self._force)
+            planned = self._steps.plan(drafted.drafts, work)
+            work.outcomes = (*drafted.outcomes, *planned.outcomes)
             if (count := self._steps.affordable(planned, work, self._max_seconds)) < len(part.records):
                 return part.cut(count)
             if self._steps.embed(planned, work):
                 continue
-            match self._steps.commit(self._as_plan(part, intake, planned), work):
+            match self._steps.commit(self._as_plan(part, intake, drafted, planned), work):
                 case Applied() as applied:
                     settled.stored += part.advances
                     self._report.done(work, planned, applied)
@@ -123,6 +123,10 @@ class Pipeline:
                     return (part,)
                 case _:  # another writer was quicker, or a document proved impossible: read and plan again
                     continue
+
+    def take_in(self, records: Sequence[Record]) -> Intake:
+        """Decode only. Raises Retry where the schema registry does not answer or may yet learn an id."""
+        return self._steps.take_in_now(records, self._tables)
 
     def reapply(self, records: Sequence[Record]) -> None:
         """Apply records again that a failed document stands at; no position moves."""
@@ -148,9 +152,9 @@ class Pipeline:
                 self._report.done(work, planned, applied)
                 return
 
-    def _as_plan(self, part: Batch, intake: Intake, planned: Planned) -> Plan:
+    def _as_plan(self, part: Batch, intake: Intake, drafted: Drafted, planned: Planned) -> Plan:
         beats = tuple(intake.heartbeats.items())
-        advances, rejects, truncates = part.advances, tuple(intake.rejects), tuple(intake.truncates)
+        advances, rejects, truncates = part.advances, tuple(drafted.rejects), tuple(intake.truncates)
         return Plan(self._group, self._generation.number, advances, planned.writes, rejects, truncates, beats)
 
 

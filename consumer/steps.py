@@ -1,4 +1,4 @@
-"""The steps of one transaction: plan, embed, apply, each able to be taken again. `pipeline.py` puts them in order.
+"""The steps of one transaction: decode, plan, embed, apply, each able to be taken again. `pipeline.py` orders them.
 
 A step that finds the world changed (another writer, a text the model fails on, a value the database refuses) leaves
 what it learned in `Work`; planning again with that knowledge is the one way of recovery.
@@ -7,7 +7,7 @@ what it learned in `Work`; planning again with that knowledge is the one way of 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -15,25 +15,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumer.embedding import Embedded
-from consumer.errors import Retry, patiently
+from consumer.errors import Reject, Retry, patiently
+from consumer.events import AvroSchema, Record, SchemaRef
 from consumer.planning import (
     Batch,
     DocumentKey,
     DocumentWrite,
     Draft,
     Failure,
+    Intake,
+    Moves,
     Outcome,
     Plan,
     Planned,
     Planner,
     StoredDetail,
     StoredDocument,
+    Table,
+    awaited,
+    schema_refs,
+    take_in,
 )
 from consumer.store import Applied, Conflict, DataFault, Fenced, Generation, TooSlow
 
 T = TypeVar("T")
 Vectors = Mapping[bytes, NDArray[np.float32]]  # by chunk hash
 ENOUGH = 1.5  # a part that takes barely longer than allowed is not worth a second transaction
+
+
+class Registry(Protocol):
+    """The writers' schemas of Avro records."""
+
+    def schemas(self, refs: Collection[SchemaRef]) -> Mapping[SchemaRef, AvroSchema | Reject]: ...
 
 
 class Embedder(Protocol):
@@ -50,6 +63,7 @@ class Store(Protocol):
     def lookup(self, keys: Sequence[DocumentKey]) -> dict[DocumentKey, StoredDocument]: ...
     def details(self, generation: Generation, document_ids: Sequence[int]) -> dict[int, StoredDetail]: ...
     def vectors(self, generation: Generation, chunks: Sequence[tuple[int, bytes]]) -> Vectors: ...
+    def moves(self, generation: Generation, ids: Collection[bytes]) -> Moves: ...
     def apply(self, plan: Plan, vectors: Vectors) -> Applied | Fenced | Conflict: ...
     def rehearse(self, plan: Plan, vectors: Vectors) -> None: ...
 
@@ -73,19 +87,29 @@ class Work:
 
 
 class Steps:
-    """Plans, embeds and applies for one generation. `wait` and `notice` are those of `errors.patiently`."""
+    """Decodes, plans, embeds and applies for one generation. `wait` and `notice` are those of `errors.patiently`."""
 
     def __init__(
         self,
         planner: Planner,
         embedder: Embedder,
         store: Store,
+        registry: Registry,
         generation: Generation,
         wait: Callable[[float], bool],
         notice: Callable[[Retry, float], None],
     ) -> None:
         self._planner, self._embedder, self._store, self._generation = planner, embedder, store, generation
-        self._wait, self._notice = wait, notice
+        self._registry, self._wait, self._notice = registry, wait, notice
+
+    def take_in(self, records: Sequence[Record], tables: Mapping[str, Table]) -> Intake:
+        """Decode the records, once the registry has given the schemas of those in Avro; it is not asked for others."""
+        return self._ask(lambda: self.take_in_now(records, tables))
+
+    def take_in_now(self, records: Sequence[Record], tables: Mapping[str, Table]) -> Intake:
+        """The same without patience: raises Retry where the registry does not answer or may yet learn an id."""
+        refs = schema_refs(records, tables)
+        return take_in(records, tables, self._registry.schemas(refs) if refs else {})
 
     def heads(self, keys: Sequence[DocumentKey]) -> dict[DocumentKey, StoredDocument]:
         """What is stored of these documents, as far as planning needs it for every event."""
@@ -93,13 +117,21 @@ class Steps:
 
     def plan(self, drafts: Sequence[Draft], work: Work) -> Planned:
         """The writes; reads fields and chunks of the documents that will be written, and no others."""
-        ids = [draft.stored.document_id for draft in drafts if draft.needs_detail and draft.stored]
+        ids = sorted({document_id for draft in drafts for document_id in draft.reads})
         while True:
             details = self._ask(lambda: self._store.details(self._generation, ids)) if ids else {}
-            planned = self._planner.plan(drafts, details, work.failures)
+            planned = self._planner.plan(drafts, details, self._moves(drafts, details, work), work.failures)
             if self._borrowed(planned, work):  # else a chunk went between the two questions: ask both again
                 work.planned_us = now_us()
                 return planned
+
+    def _moves(self, drafts: Sequence[Draft], details: Mapping[int, StoredDetail], work: Work) -> Moves:
+        """What deletes by a key change have left for these documents, with their vectors; nearly always nothing."""
+        wanted = awaited((arriving for draft in drafts for arriving in draft.arrivings), details)
+        found = self._ask(lambda: self._store.moves(self._generation, wanted)) if wanted else {}
+        for move in found.values():
+            work.vectors.update(move.vectors)
+        return found
 
     def _borrowed(self, planned: Planned, work: Work) -> bool:
         """Fetch the vectors that the store has; False if one of them is not there any more."""
@@ -160,7 +192,7 @@ class Steps:
         return False
 
     def _ask(self, call: Callable[[], T]) -> T:
-        """Ask the store until it answers, or the process is to end; a query that is too slow is not asked again."""
+        """Ask store or registry until it answers, or the process is to end; a query too slow is not asked again."""
         return patiently(call, self._wait, self._notice, give_up=TooSlow)
 
 

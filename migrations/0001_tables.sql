@@ -32,6 +32,7 @@ CREATE TABLE documents (
     table_hash          bytea,
     content_hash        bytea,
     metadata            json,
+    awaits              bytea,
     generation          integer,
     kafka_topic         text COLLATE "C" NOT NULL,
     topic_id            text COLLATE "C" NOT NULL,
@@ -55,6 +56,8 @@ CREATE TABLE documents (
         OR (fields IS NULL AND fields_hash IS NULL AND table_hash IS NULL AND content_hash IS NULL AND metadata IS NULL)
     )
 ) WITH (fillfactor = 80);
+
+CREATE INDEX documents_awaiting ON documents (awaits) WHERE awaits IS NOT NULL;
 
 -- Progress. The fence of every transaction is an update of these rows.
 CREATE TABLE offsets (
@@ -88,6 +91,18 @@ CREATE TABLE tables (
         CASE WHEN truncated_ts_us BETWEEN -210000000000000000 AND 9223371331199999999
              THEN to_timestamp(truncated_ts_us / 1000000.0) END
     ) STORED
+);
+
+-- What a document was when its key changed, left by the delete for the insert under the new key. The id is a hash of
+-- both keys and the place in the source's order; `awaits` names an earlier key change that may bring missing fields.
+CREATE TABLE moves (
+    move_id      bytea       PRIMARY KEY CHECK (length(move_id) = 16),
+    fields       json        NOT NULL,
+    awaits       bytea,
+    generation   integer     NOT NULL,
+    chunk_hashes bytea[]     NOT NULL,
+    vectors      bytea[]     NOT NULL,
+    left_at      timestamptz NOT NULL DEFAULT now()
 );
 
 -- What could not be applied, and when it is tried again. Without a key there is no document: the event stands for itself.

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,23 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     with services(tmp_path_factory.mktemp("stack")) as running:
         running.register_connector()
         yield running
+
+
+@pytest.fixture(scope="session")
+def avro_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack of its own whose connector writes Avro, with the schema registry; up from its first use on."""
+    if kind() != "local":
+        pytest.skip(f"needs a stack that writes Avro, which only local processes are, and EMBED_STACK is {kind()}")
+    kept = os.environ.get("EMBED_TEST_STACK")
+    preload()  # while the services start
+    running = Stack(Path(f"{kept}-avro") if kept else tmp_path_factory.mktemp("avro-stack"))
+    try:
+        running.up(wire="avro")
+        running.register_connector()
+        yield running
+    finally:
+        if not kept:
+            running.down(purge=True)
 
 
 @pytest.fixture

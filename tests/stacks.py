@@ -16,7 +16,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import NoReturn, Protocol
 
@@ -97,7 +97,7 @@ def services(fresh: Path) -> Iterator[Services]:
         kept = os.environ.get("EMBED_TEST_STACK")
         stack = Stack(Path(kept) if kept else fresh)
         try:
-            stack.up()
+            stack.up(mariadb=True)
             yield stack
         finally:
             if not kept:
@@ -182,8 +182,8 @@ def _compose_trouble(compose: DockerCompose) -> str:
 
 
 def external_variables() -> dict[str, str]:
-    """The variable that names each endpoint."""
-    return {field.name: f"EMBED_EXTERNAL_{field.name.upper()}" for field in fields(Endpoints)}
+    """The variable that names each endpoint; there is none for the registry, whose tests bring up their own stack."""
+    return {each.name: f"EMBED_EXTERNAL_{each.name.upper()}" for each in fields(Endpoints) if each.default is MISSING}
 
 
 def external_services() -> Remote:
@@ -216,5 +216,6 @@ def _silent(where: Endpoints) -> list[str]:
 
 
 if __name__ == "__main__":
-    for _name, _value in asdict(Stack(Path(sys.argv[1])).endpoints()).items():
-        print(f"export {external_variables()[_name]}={shlex.quote(_value)}")
+    _given = asdict(Stack(Path(sys.argv[1])).endpoints())
+    for _name, _variable in external_variables().items():
+        print(f"export {_variable}={shlex.quote(_given[_name])}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -61,10 +62,12 @@ def _shown(key: str, value: Any) -> Any:
         return {inner: _shown(inner, item) for inner, item in value.items()}
     if isinstance(value, list | tuple):
         return [_shown(key, item) for item in value]
+    if value is not None and is_secret_name(key):
+        return MASK
     if isinstance(value, SecretStr):
         return mask_secrets(value.get_secret_value())
-    if is_secret_name(key):
-        return MASK
+    if isinstance(value, Path):
+        return str(value)
     return mask_secrets(value) if isinstance(value, str) else value
 
 

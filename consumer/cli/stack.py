@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -18,7 +18,7 @@ from consumer.errors import Exit
 if TYPE_CHECKING:
     from consumer.local import ServiceStatus
 
-app = typer.Typer(help="Postgres, Kafka and Connect with Debezium as local processes.", no_args_is_help=True)
+app = typer.Typer(help="Postgres, Kafka, Connect and a schema registry as local processes.", no_args_is_help=True)
 
 Home = Annotated[Path, typer.Option(help="Folder of data, logs and passwords.", envvar="EMBED_STACK_HOME")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -42,16 +42,21 @@ def up(
     postgres_port: Annotated[int | None, _port("postgres")] = None,
     kafka_port: Annotated[int | None, _port("kafka")] = None,
     connect_port: Annotated[int | None, _port("connect")] = None,
+    registry_port: Annotated[int | None, _port("registry")] = None,
+    wire: Annotated[
+        Literal["json", "avro"] | None,
+        typer.Option("--format", help="What the connector writes; avro adds a registry. Default: as before, json."),
+    ] = None,
     connector: Annotated[bool, typer.Option(help="Start the Debezium connector on the source database too.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Start everything that does not run and write a settings file for it. Safe to run again."""
     from consumer.local import Stack, shown, write_settings, write_sql_script
 
-    wanted = {"postgres": postgres_port, "kafka": kafka_port, "connect": connect_port}
+    wanted = {"postgres": postgres_port, "kafka": kafka_port, "connect": connect_port, "registry": registry_port}
     stack = Stack(home, asked={name: port for name, port in wanted.items() if port is not None})
     with shown(Console(stderr=True)) as watcher:
-        endpoints = stack.up(watcher)
+        endpoints = stack.up(watcher, wire=wire)
         if connector:
             watcher.service("connector", "starting")
             stack.register_connector()

@@ -1,17 +1,40 @@
 """Bytes in, change events out. Pure: the schema and everything else it needs are arguments."""
 
-from consumer.events.envelope import decode_event, decode_heartbeat
-from consumer.events.keys import decode_key
+from consumer.events.avro import AvroSchema
+from consumer.events.declared import Declared, declared_types
+from consumer.events.decode import (
+    NO_SCHEMAS,
+    Schemas,
+    decode_event,
+    decode_heartbeat,
+    decode_key,
+    follows_its_delete,
+    refs_of,
+)
+from consumer.events.form import Form
+from consumer.events.framing import Framing, SchemaRef, framed
 from consumer.events.model import ChangeEvent, Op, Order, Record
-from consumer.events.toast import is_placeholder
+from consumer.events.toast import UNCHANGED, is_placeholder
 
 __all__ = [
+    "NO_SCHEMAS",
+    "UNCHANGED",
+    "AvroSchema",
     "ChangeEvent",
+    "Declared",
+    "Form",
+    "Framing",
     "Op",
     "Order",
     "Record",
+    "SchemaRef",
+    "Schemas",
+    "declared_types",
     "decode_event",
     "decode_heartbeat",
     "decode_key",
+    "follows_its_delete",
+    "framed",
     "is_placeholder",
+    "refs_of",
 ]

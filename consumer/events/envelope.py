@@ -1,133 +1,126 @@
-"""Debezium's envelope in JSON, with or without embedded schema, to a `ChangeEvent`."""
+"""Debezium's envelope, from whatever bytes it came, to a `ChangeEvent`."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from consumer.errors import Reject
-from consumer.events.keys import decode_key
 from consumer.events.model import ChangeEvent, Order, Record
 
-_SEQUENCE = re.compile(r'\s*\[\s*"?(\d{1,18})"?\s*,\s*"?(\d{1,18})"?\s*\]\s*')  # what 64 bits hold
-_ROW_OPS = ("c", "u", "r")
+_BINLOG = re.compile(r".*\.(\d{1,18})", re.DOTALL).fullmatch
+_ROWS = 2**20  # of one binlog event, more than fit its size
+_LARGEST = 2**63 - 1
+_Lsn = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]  # what the store's bigint holds
+_lsns = msgspec.json.Decoder(tuple[_Lsn, _Lsn], strict=False).decode  # the numbers come as texts
 _LAST_US = 253_402_300_799_999_999  # the end of 9999: what both Postgres and Python can say
 
 
-class _Source(msgspec.Struct):
+class Source(msgspec.Struct, gc=False):
+    """The parts of `source` that say when and where. `snapshot` is not among them: `op` tells a read from a change."""
+
     ts_ms: int | None = None
     ts_us: int | None = None
+    ts_ns: int | None = None
     sequence: str | None = None
+    file: str | None = None
+    pos: int | None = None
+    row: int | None = None
 
 
-class _Envelope(msgspec.Struct):
+class Envelope(msgspec.Struct, gc=False):
+    """An envelope with the row `after`, canonical by the time it leaves its reader."""
+
     op: str | None = None
     after: dict[str, Any] | None = None
-    source: _Source | None = None
+    source: Source | None = None
     ts_ms: int | None = None
     ts_us: int | None = None
+    ts_ns: int | None = None
 
 
-class _Wire(_Envelope):
-    """Either the envelope itself or, where schemas are enabled, the envelope under `payload`."""
-
-    payload: _Envelope | None = None
-
-
-_wire = msgspec.json.Decoder(_Wire)
+def tombstone(record: Record, key: bytes) -> ChangeEvent:
+    """A record without value."""
+    sent_ms = record.timestamp_ms
+    return ChangeEvent("tombstone", key, _order(record, None), None, None, sent_ms * 1000 if sent_ms >= 0 else None)
 
 
-class _Heartbeat(msgspec.Struct):
-    ts_ms: int | None = None
-    ts_us: int | None = None
+def has_row(envelope: Envelope) -> bool:
+    """Whether the event is one of a row: c, u, r or d, and not t or m. Raises Reject for what is no event at all."""
+    op = envelope.op
+    if op == "c" or op == "u" or op == "r":
+        if envelope.after is None:
+            raise undecodable("after_missing", f"The value has op {op} but no row in after")
+        return True
+    if op == "t" or op == "m":
+        return False
+    if op != "d":
+        raise undecodable("op_unknown", "The value has no op of Debezium's (c u d r t m)")
+    return True
 
 
-class _HeartbeatWire(_Heartbeat):
-    payload: _Heartbeat | None = None
+def change(record: Record, envelope: Envelope, key: bytes, other_key: bytes | None) -> ChangeEvent:
+    """The change that an envelope is; `key` is empty for t and m, `other_key` is that of a key change.
 
-
-_heartbeat = msgspec.json.Decoder(_HeartbeatWire)
-
-
-def decode_event(record: Record, key: bytes | None = None) -> ChangeEvent:
-    """One record to one change event; `key` is its canonical key if the caller has decoded it already.
-
-    Raises Reject (stage decode), without coordinates, for anything that is not a Debezium change event.
+    The sequence of PostgreSQL is `source.sequence`; MySQL and MariaDB have none, so theirs is the number of the binlog
+    (`source.file`) and, in one integer, position and row within it. A read carries neither: it stands where its
+    snapshot stood. Raises Reject for a commit time that no database can hold.
     """
-    if record.value is None:
-        return ChangeEvent("tombstone", key or decode_key(record.key), _order(record, None), broker_us=_broker(record))
-    envelope = _decode_value(record.value)
-    op, source = envelope.op, envelope.source
-    if op in ("t", "m"):
-        return ChangeEvent(op, b"", _order(record, source), broker_us=_broker(record))  # type: ignore[arg-type]
-    if op not in _ROW_OPS and op != "d":
-        raise _undecodable("op_unknown", "The value has no op of Debezium's (c u d r t m)")
-    if op in _ROW_OPS and envelope.after is None:
-        raise _undecodable("after_missing", f"The value has op {op} but no row in after")
+    op, happened_us, sent_ms = envelope.op, micros(envelope), record.timestamp_ms
     return ChangeEvent(
         op,  # type: ignore[arg-type]
-        key or decode_key(record.key),
-        _order(record, source, snapshot=op == "r"),
-        after=envelope.after if op != "d" else None,
-        connector_us=_within_time(_micros(envelope)),
-        broker_us=_broker(record),
+        key,
+        _order(record, envelope.source, snapshot=op == "r"),
+        envelope.after if op != "d" else None,
+        happened_us if happened_us is not None and 0 <= happened_us <= _LAST_US else None,
+        sent_ms * 1000 if sent_ms >= 0 else None,
+        other_key,
     )
 
 
-def decode_heartbeat(value: bytes | None) -> int | None:
-    """The connector's clock in microseconds in a heartbeat record's value; None where there is no possible time."""
-    try:
-        wire = _heartbeat.decode(value or b"{}")
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return None
-    return _within_time(_micros(wire.payload or wire))
+def undecodable(error_type: str, what: str) -> Reject:
+    """A value that is no change event."""
+    what = f"{what}. Check value.converter and transforms of the connector."
+    return Reject(what, stage="decode", error_type=error_type)
 
 
-def _decode_value(value: bytes) -> _Envelope:
-    try:
-        wire = _wire.decode(value)
-    except msgspec.ValidationError:
-        raise _undecodable("not_an_envelope", "The value is JSON, but no Debezium change event") from None
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise _undecodable("value_undecodable", "The value is not JSON") from None
-    return wire.payload if wire.payload is not None else wire
-
-
-def _undecodable(error_type: str, what: str) -> Reject:
-    return Reject(
-        f"{what}. Check value.converter and transforms of the connector.", stage="decode", error_type=error_type
-    )
-
-
-def _order(record: Record, source: _Source | None, *, snapshot: bool = False) -> Order:
-    given = source.sequence if source is not None and not snapshot else None  # a read's is where the snapshot stood
-    sequence = _SEQUENCE.fullmatch(given) if given else None
-    ts_us = _micros(source) if source is not None else None
-    if ts_us is not None and _within_time(ts_us) is None:
-        raise _undecodable("timestamp_out_of_range", "The event's commit time is not between 1970 and 9999")
-    return Order(
-        record.topic,
-        record.topic_id,
-        record.partition,
-        record.offset,
-        (int(sequence[1]), int(sequence[2])) if sequence else None,
-        ts_us,
-        snapshot,
-    )
-
-
-def _micros(holder: _Source | _Envelope | _Heartbeat) -> int | None:
+def micros(holder: Envelope | Source) -> int | None:
+    """When it happened, by the most exact clock that is given, in microseconds since 1970."""
     if holder.ts_us is not None:
         return holder.ts_us
-    return holder.ts_ms * 1000 if holder.ts_ms is not None else None
+    if holder.ts_ms is not None:
+        return holder.ts_ms * 1000
+    return holder.ts_ns // 1000 if holder.ts_ns is not None else None
 
 
-def _within_time(ts_us: int | None) -> int | None:
+def within_time(ts_us: int | None) -> int | None:
     """The instant, or None outside of what both the database and the metrics can hold."""
     return ts_us if ts_us is not None and 0 <= ts_us <= _LAST_US else None
 
 
-def _broker(record: Record) -> int | None:
-    return record.timestamp_ms * 1000 if record.timestamp_ms >= 0 else None
+def _order(record: Record, source: Source | None, *, snapshot: bool = False) -> Order:
+    sequence = ts_us = None
+    if source is not None:
+        ts_us = micros(source)
+        if ts_us is not None and not 0 <= ts_us <= _LAST_US:
+            raise undecodable("timestamp_out_of_range", "The event's commit time is not between 1970 and 9999")
+        if not snapshot:  # a read's sequence is where the snapshot stood
+            sequence = _sequence(source)
+    return Order(record.topic, record.topic_id, record.partition, record.offset, sequence, ts_us, snapshot)
+
+
+def _sequence(source: Source) -> tuple[int, int] | None:
+    if source.sequence is not None:
+        try:
+            return _lsns(source.sequence)
+        except msgspec.DecodeError:  # one of them is null before the first commit
+            return None
+    if source.file is None or source.pos is None:
+        return None
+    binlog, row = _BINLOG(source.file), source.row or 0
+    place = source.pos * _ROWS + row
+    if binlog is None or not 0 <= row < _ROWS or not 0 <= place <= _LARGEST:
+        return None
+    return int(binlog[1]), place

@@ -2,41 +2,51 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import msgspec
 
 from consumer.errors import Reject
 
-_decode = msgspec.json.Decoder()
-_encode = msgspec.json.Encoder(order="deterministic")
+# One integer column, as the connector writes it without schemas: canonical already.
+_CANONICAL = re.compile(rb'\{"[A-Za-z0-9_]+":(?:0|-?[1-9][0-9]{0,17})\}').fullmatch
+_encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def decode_key(key: bytes | None) -> bytes:
-    """Canonical JSON object of the key columns: names sorted, no blanks.
+def is_canonical(key: bytes | memoryview) -> bool:
+    """Whether the bytes are canonical as they are, for certain."""
+    return _CANONICAL(key) is not None
 
-    Raises Reject (stage decode) for a key that is absent (a table without primary key), is no JSON, or is no object.
-    """
-    if key is None:
-        raise Reject(
-            "The event has no key. Give the table a primary key, or set message.key.columns in the connector.",
-            stage="decode",
-            error_type="key_missing",
-        )
-    try:
-        columns = _decode.decode(key)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise _undecodable("is not JSON") from None
-    if isinstance(columns, dict) and columns.keys() == {"schema", "payload"}:
-        columns = columns["payload"]
+
+def canonical_key(columns: Any) -> bytes:
+    """Canonical JSON object of the key columns: names sorted, no blanks. Raises Reject (stage decode)."""
     if not isinstance(columns, dict) or not columns:
-        raise _undecodable("is no JSON object of key columns")
+        raise key_undecodable("is no object of key columns")
     try:
-        canonical = _encode.encode(columns)
-        with_nul = b"\\u0000" in canonical and _has_nul(columns)
+        key = _encode(columns)
+        with_nul = b"\\u0000" in key and _has_nul(columns)
     except RecursionError:
-        raise _undecodable("is nested too deeply") from None
+        raise key_undecodable("is nested too deeply") from None
     if with_nul:
-        raise _undecodable("contains a NUL character, which Postgres cannot store")
-    return canonical
+        raise key_undecodable("contains a NUL character, which Postgres cannot store")
+    return key
+
+
+def key_missing() -> Reject:
+    """A table without primary key."""
+    return Reject(
+        "The event has no key. Give the table a primary key, or set message.key.columns in the connector.",
+        stage="decode",
+        error_type="key_missing",
+    )
+
+
+def key_undecodable(why: str) -> Reject:
+    """A key that names no row."""
+    return Reject(
+        f"The event's key {why}. Check key.converter of the connector.", stage="decode", error_type="key_undecodable"
+    )
 
 
 def _has_nul(value: object) -> bool:
@@ -45,9 +55,3 @@ def _has_nul(value: object) -> bool:
     if isinstance(value, dict):
         return any(_has_nul(name) or _has_nul(item) for name, item in value.items())
     return isinstance(value, list) and any(map(_has_nul, value))
-
-
-def _undecodable(why: str) -> Reject:
-    return Reject(
-        f"The event's key {why}. Check key.converter of the connector.", stage="decode", error_type="key_undecodable"
-    )

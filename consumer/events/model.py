@@ -21,6 +21,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None
     timestamp_ms: int  # producer send time (CreateTime); -1 where the broker has none
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    delete: Record | None = None  # of a tombstone: the record right before it, if that has the same key
 
     @property
     def size(self) -> int:
@@ -45,13 +46,14 @@ class Order(msgspec.Struct, frozen=True, gc=False):
     snapshot: bool = False
 
 
-class ChangeEvent(msgspec.Struct, frozen=True):
+class ChangeEvent(msgspec.Struct, frozen=True, gc=False):
     """One decoded change of one row.
 
     `key` is the primary key as canonical JSON (sorted names, no blanks); empty for `t` and `m`, which have none.
-    `after` maps column names to JSON values and is None for `d`, `t`, `m` and tombstones. `connector_us` and
-    `broker_us` are when the connector and the producer handled the event, in microseconds since 1970, for the stage
-    metrics.
+    `after` maps the columns in use to canonical values (docs/values.md), UNCHANGED where the event leaves one out, and
+    is None for `d`, `t`, `m` and tombstones. `connector_us` and `broker_us` are when the connector and the producer
+    handled the event, in microseconds since 1970, for the stage metrics. `other_key` is the canonical key that a `d`
+    says the row has from now on, or a `c` that it had before.
     """
 
     op: Op
@@ -60,3 +62,4 @@ class ChangeEvent(msgspec.Struct, frozen=True):
     after: dict[str, Any] | None = None
     connector_us: int | None = None
     broker_us: int | None = None
+    other_key: bytes | None = None

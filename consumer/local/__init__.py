@@ -1,4 +1,4 @@
-"""The local stack: Postgres with pgvector, Kafka, and Connect with Debezium as local processes. No Docker, no Java."""
+"""The local stack: Postgres with pgvector, Kafka, Connect with Debezium, a registry: processes, no Docker, no Java."""
 
 from consumer.local.display import shown
 from consumer.local.resources import resource

@@ -9,6 +9,7 @@ import shutil
 import tarfile
 import tempfile
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from consumer.local.files import exclusive
 
 LOCK = Path(__file__).with_name("artifacts.lock.json")
 ATTEMPTS = 3
+AVRO_CONVERTER = "io.apicurio.registry.utils.converter.AvroConverter"
 
 Received = Callable[[int], None]
 
@@ -30,7 +32,8 @@ Received = Callable[[int], None]
 class Artifact:
     """One pinned file of a Maven repository.
 
-    `use` is `classpath` (a jar) or `plugin` (a tar.gz, unpacked into a folder of which `tree_sha256` is the digest).
+    `use` is `classpath` or `converter` (a jar), `plugin`, `mariadb` (a plugin too) or `registry` (a tar.gz, unpacked
+    into a folder of which `tree_sha256` is the digest).
     """
 
     group: str
@@ -52,10 +55,12 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Jars:
-    """What the JVMs need: the class path of broker and Connect, and the folder that Connect loads plugins from."""
+    """What the JVMs need: the class path of broker and Connect, the folders that Connect loads plugins from, and the
+    folder of the schema registry, None where Avro is not wanted."""
 
     classpath: tuple[Path, ...]
-    plugins: Path
+    plugins: tuple[Path, ...]
+    registry: Path | None = None
 
 
 def pinned() -> list[Artifact]:
@@ -68,26 +73,33 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "embed-consumer"
 
 
-def ensure(cache: Path, progress: Callable[[int, int], None]) -> Jars:
+def ensure(cache: Path, progress: Callable[[int, int], None], *, avro: bool = False, mariadb: bool = False) -> Jars:
     """Every pinned artifact in `cache`, verified by sha256; what is missing or damaged is fetched again.
 
-    `progress(received, total)` is called in bytes while fetching. Raises `Retry` when the repository does not answer,
-    `Stop` when what it serves is not what was pinned.
+    Registry and Avro converter, 150 MB, only with `avro`; the connector for MariaDB, 27 MB, only with `mariadb`.
+    `progress(received, total)` is called in bytes while fetching. Raises `Retry` when the repository does not
+    answer, `Stop` when what it serves is not what was pinned.
     """
     with exclusive(cache / ".lock", patience=600):
-        artifacts = pinned()
+        uses = {"classpath", "plugin"}
+        uses |= {"converter", "registry"} if avro else set()
+        uses |= {"mariadb"} if mariadb else set()
+        artifacts = [artifact for artifact in pinned() if artifact.use in uses]
         jars = cache / "jars"
         jars.mkdir(parents=True, exist_ok=True)
         missing = [artifact for artifact in artifacts if not _intact(jars / artifact.file_name, artifact)]
         if missing:
             _fetch_all(missing, cache, progress)
-        plugins = cache / "plugins"
-        for artifact in artifacts:
-            if artifact.use == "plugin":
-                _unpack(jars / artifact.file_name, plugins / artifact.sha256[:16], artifact)
+        unpacked = {
+            artifact.use: _unpack(jars / artifact.file_name, cache / "plugins" / artifact.sha256[:16], artifact)
+            for artifact in artifacts
+            if artifact.packaging == "tar.gz"
+        }
+        plugins = [unpacked[use] for use in ("plugin", "mariadb") if use in uses]
+        if avro:
+            plugins.append(_assemble([artifact for artifact in artifacts if artifact.use == "converter"], cache))
         wanted = tuple(jars / artifact.file_name for artifact in artifacts if artifact.use == "classpath")
-        plugin = next(artifact for artifact in artifacts if artifact.use == "plugin")
-        return Jars(wanted, plugins / plugin.sha256[:16])
+        return Jars(wanted, tuple(plugins), unpacked.get("registry"))
 
 
 def sha256(path: Path) -> str:
@@ -171,12 +183,25 @@ def _unreachable(artifact: Artifact, error: Exception) -> Retry:
     )
 
 
-def _unpack(archive: Path, target: Path, artifact: Artifact) -> None:
+def _unpack(archive: Path, target: Path, artifact: Artifact) -> Path:
     if target.is_dir() and tree_sha256(target) == artifact.tree_sha256:
-        return
+        return target
     shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(dir=target.parent, prefix=".part-"))
     with tarfile.open(archive) as tar:
         tar.extractall(part, filter="data")
-    part.rename(target)
+    return part.rename(target)
+
+
+def _assemble(jars: list[Artifact], cache: Path) -> Path:
+    """The Avro converter as a folder that Connect finds plugins in: its jars, and the manifest that they lack."""
+    digest = hashlib.sha256("".join(artifact.sha256 for artifact in jars).encode()).hexdigest()
+    plugin = cache / "plugins" / digest[:16] / "avro-converter"
+    plugin.mkdir(parents=True, exist_ok=True)
+    for artifact in jars:
+        if not _intact(plugin / artifact.file_name, artifact):
+            shutil.copyfile(cache / "jars" / artifact.file_name, plugin / artifact.file_name)
+    with zipfile.ZipFile(plugin / "manifest.jar", "w") as manifest:
+        manifest.writestr("META-INF/services/org.apache.kafka.connect.storage.Converter", f"{AVRO_CONVERTER}\n")
+    return plugin.parent

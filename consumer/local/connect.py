@@ -6,13 +6,13 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 from consumer.errors import Retry, Stop
-from consumer.local import ports
+from consumer.local import ports, registry
 from consumer.local.files import write_private
 from consumer.local.java import Java, properties
 from consumer.local.processes import Command
@@ -26,7 +26,7 @@ RESTART_EVERY = 10.0
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def service(layout: Layout, state: State, java: Java, plugins: Path) -> Service:
+def service(layout: Layout, state: State, java: Java, plugins: Sequence[Path]) -> Service:
     """The Connect worker as this stack runs it."""
     config, text = layout.config("connect.properties"), _config(state, plugins)
     command = Command(
@@ -55,8 +55,10 @@ def connector_environment(state: State) -> dict[str, str]:
         "SOURCE_DATABASE": SOURCE_DATABASE,
         "SOURCE_USER": "debezium",
         "SOURCE_PASSWORD": state.passwords.get("debezium", ""),
+        "TOPIC_BOOTSTRAP_SERVERS": f"{ports.HOST}:{state.port('kafka')}",
         "TOPIC_PARTITIONS": "3",
         "TOPIC_REPLICATION": "1",
+        "REGISTRY_URL": registry.address(state) + registry.NATIVE_API,
     }
 
 
@@ -80,6 +82,11 @@ def register(url: str, name: str, config: Mapping[str, str], log: Path) -> None:
         time.sleep(0.1)
 
 
+def unregister(url: str, name: str, log: Path) -> None:
+    """Removes the connector, if there is one; its offsets and its slot stay."""
+    _call("DELETE", f"{url}/connectors/{name}", None, log, time.monotonic() + RUNNING_WITHIN)
+
+
 def _states(status: Any) -> set[str]:
     """The states of connector and tasks; empty while there is no task."""
     if not status or not status["tasks"]:
@@ -87,12 +94,12 @@ def _states(status: Any) -> set[str]:
     return {status["connector"]["state"], *(task["state"] for task in status["tasks"])}
 
 
-def _config(state: State, plugins: Path) -> str:
+def _config(state: State, plugins: Sequence[Path]) -> str:
     return properties(
         CONNECT_SETTINGS
         | {
             "bootstrap.servers": f"{ports.HOST}:{state.port('kafka')}",
-            "plugin.path": str(plugins),
+            "plugin.path": ",".join(map(str, plugins)),
             "listeners": f"http://{ports.HOST}:{state.port('connect')}",
             "rest.advertised.host.name": ports.HOST,
             "rest.advertised.port": str(state.port("connect")),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from consumer.errors import Stop
 from consumer.local import ports
@@ -15,7 +15,7 @@ from consumer.local.java import Java, properties
 from consumer.local.processes import Command
 from consumer.local.services import Service
 from consumer.local.state import Layout, State
-from consumer.local.versions import KAFKA_SETTINGS
+from consumer.local.versions import KAFKA_SETTINGS, SIGNAL_TOPIC
 
 
 def service(layout: Layout, state: State, java: Java) -> Service:
@@ -36,7 +36,14 @@ def service(layout: Layout, state: State, java: Java) -> Service:
             _format(java, config, state.cluster_id, layout)
 
     port = state.port("kafka")
-    return Service("kafka", port, command, ready=lambda: _answers(port, state.cluster_id), prepare=prepare)
+    return Service(
+        "kafka",
+        port,
+        command,
+        ready=lambda: _answers(port, state.cluster_id),
+        prepare=prepare,
+        settle=lambda: _create_signal_topic(port),
+    )
 
 
 def _config(layout: Layout, state: State) -> str:
@@ -64,6 +71,16 @@ def _format(java: Java, config: Path, cluster_id: str, layout: Layout) -> None:
         )
     if done.returncode:
         raise Stop("Kafka's storage could not be formatted.", f"The log says why: {layout.log('kafka-format')}.")
+
+
+def _create_signal_topic(port: int) -> None:
+    """The topic that asks the connector for an ad-hoc snapshot; it must have one partition, or signals get lost."""
+    client = AdminClient({"bootstrap.servers": f"{ports.HOST}:{port}", "log_level": 0})
+    try:
+        client.create_topics([NewTopic(SIGNAL_TOPIC, 1, 1)])[SIGNAL_TOPIC].result(30)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise
 
 
 def _answers(port: int, cluster_id: str) -> bool:

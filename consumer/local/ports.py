@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from consumer.errors import Exit, Stop
 
 HOST = "127.0.0.1"
-PREFERRED = {"postgres": 5432, "kafka": 9092, "controller": 9093, "connect": 8083}
+PREFERRED = {"postgres": 5432, "kafka": 9092, "controller": 9093, "connect": 8083, "registry": 8081}
 SEARCHED = 200
 
 

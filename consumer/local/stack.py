@@ -1,4 +1,4 @@
-"""The local stack as a whole: Postgres, Kafka, and Connect with Debezium, as processes of this machine."""
+"""The local stack as a whole: Postgres, Kafka, Connect with Debezium and, for Avro, a registry, as local processes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 from urllib.parse import quote
 
 from consumer.errors import Exit, Stop
-from consumer.local import artifacts, binaries, connect, kafka, ports, postgres, processes
+from consumer.local import artifacts, binaries, connect, kafka, ports, postgres, processes, registry
 from consumer.local.artifacts import Jars
 from consumer.local.files import exclusive, write_private
 from consumer.local.java import LOG4J2, Java
@@ -20,10 +20,10 @@ from consumer.local.processes import Account
 from consumer.local.resources import resource
 from consumer.local.services import Service
 from consumer.local.state import Layout, State
-from consumer.local.versions import CONNECTOR, SOURCE_DATABASE, STORE_DATABASE
+from consumer.local.versions import CONNECTORS, SOURCE_DATABASE, STORE_DATABASE
 
 # Enough to find and end services, not to start them.
-NO_JARS = Jars((), Path())
+NO_JARS = Jars((), ())
 
 
 class Watcher(Protocol):
@@ -48,7 +48,10 @@ class Unwatched:
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Where everything answers. The DSNs carry passwords: they belong in no log and no argument."""
+    """Where everything answers. The DSNs carry passwords: they belong in no log and no argument.
+
+    `registry_url` is the Confluent-compatible API, empty for a stack without a registry.
+    """
 
     bootstrap_servers: str
     connect_url: str
@@ -59,6 +62,7 @@ class Endpoints:
     reader_dsn: str
     admin_dsn: str
     admin_source_dsn: str
+    registry_url: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Stack:
         cache: Path | None = None,
         schema: str = "embedding",
     ) -> None:
-        """`asked`: ports that must be taken, by name (postgres, kafka, controller, connect); the others are found.
+        """`asked`: ports that must be taken, by name (those of `ports.PREFERRED`); the others are found.
 
         `cache` keeps downloads (default: `embed-consumer` in the user's cache); `schema` is the store's schema.
         """
@@ -92,17 +96,27 @@ class Stack:
         self._cache = (cache or artifacts.default_cache()).absolute()
         self._schema = schema
 
-    def up(self, watcher: Watcher | None = None) -> Endpoints:
+    def up(
+        self,
+        watcher: Watcher | None = None,
+        *,
+        wire: Literal["json", "avro"] | None = None,
+        mariadb: bool | None = None,
+    ) -> Endpoints:
         """Starts what does not run, whatever an earlier start left, and waits until all of it answers.
 
-        Raises `Stop` or `Retry`, naming the log that says why.
+        `wire` is the format that the connector shall write (default: as before, at first `json`); `avro` adds the
+        registry. `mariadb` adds the connector for MariaDB (default: as before, at first not). Raises `Stop` or
+        `Retry`, naming the log that says why.
         """
         watcher = watcher or Unwatched()
         self.layout.create()
         with exclusive(self.layout.lock, patience=300):
             state = State.load(self.layout) or State.new()
+            state.format = wire or state.format
+            state.mariadb = state.mariadb if mariadb is None else mariadb
             state.save(self.layout)
-            jars = artifacts.ensure(self._cache, watcher.downloading)
+            jars = artifacts.ensure(self._cache, watcher.downloading, avro=state.has_registry, mariadb=state.mariadb)
             who = binaries.account()
             programs = binaries.programs(who, self._cache)
             state.postgres_data = str(binaries.data_folder(self.layout.data("postgres"), who))
@@ -133,7 +147,7 @@ class Stack:
     def endpoints(self) -> Endpoints:
         """Where the services of a stack that was brought up answer; `Stop` if it never was."""
         state = State.load(self.layout)
-        if state is None or len(state.ports) < len(ports.PREFERRED):
+        if state is None or any(name not in state.ports for name in _listeners(state)):
             raise Stop(
                 f"There is no stack in {self.layout.home}.",
                 "It was never brought up.",
@@ -145,10 +159,18 @@ class Stack:
     def register_connector(
         self, path: Path | None = None, *, name: str | None = None, overrides: Mapping[str, str] | None = None
     ) -> None:
-        """Gives Connect the connector file (default: `connectors/postgres-json.json`) and waits until its task runs."""
-        path = path or resource(f"connectors/{CONNECTOR}.json")
+        """Gives Connect the connector file and waits until its task runs.
+
+        Without `path`: the file of the stack's format; the connector of another format goes first.
+        """
+        url, log = self.endpoints().connect_url, self.layout.log("connect")
+        if path is None:
+            chosen = CONNECTORS[self._remembered().format]
+            path = resource(f"connectors/{chosen}.json")
+            for other in set(CONNECTORS.values()) - {chosen}:
+                connect.unregister(url, other, log)
         config = json.loads(path.read_text(encoding="utf-8")) | dict(overrides or {})
-        connect.register(self.endpoints().connect_url, name or path.stem, config, self.layout.log("connect"))
+        connect.register(url, name or path.stem, config, log)
 
     def kill(self, name: str) -> None:
         """SIGKILL to one service, as a crash would end it; returns when it is gone."""
@@ -182,19 +204,21 @@ class Stack:
             for name, port in state.ports.items()
             if ("kafka" if name == "controller" else name) in running and self._asked.get(name, port) == port
         }
-        missing = [name for name in ports.PREFERRED if name not in kept]
+        missing = [name for name in _listeners(state) if name not in kept]
         state.ports = kept | ports.choose(missing, self._asked, state.ports, set(kept.values()))
 
     def _services(
         self, state: State, jars: Jars = NO_JARS, programs: Path = Path(), who: Account | None = None
     ) -> list[Service]:
         """The services in the order of their dependence; without jars and programs good for finding and ending them."""
-        java = Java(jars.classpath, self.layout.config("log4j2.properties"))
+        logging = self.layout.config("log4j2.properties")
+        java, apart = Java(jars.classpath, logging), Java(registry.classpath(jars.registry), logging)
         data = Path(state.postgres_data or self.layout.data("postgres"))
         cluster = postgres.Cluster(self.layout, state, programs, data, who, self._schema)
         return [
             cluster.service(),
             kafka.service(self.layout, state, java),
+            *([registry.service(self.layout, state, apart)] if state.has_registry else []),
             connect.service(self.layout, state, java, jars.plugins),
         ]
 
@@ -222,6 +246,11 @@ class Stack:
             raise failures[0]
 
 
+def _listeners(state: State) -> list[str]:
+    """The names of the ports that this stack listens on."""
+    return [name for name in ports.PREFERRED if name != "registry" or state.has_registry]
+
+
 def _status(service: Service) -> ServiceStatus:
     process = processes.find(service.command)
     pid = process.pid if process else None
@@ -243,4 +272,5 @@ def _endpoints(state: State) -> Endpoints:
         reader_dsn=dsn("embedding_reader", STORE_DATABASE),
         admin_dsn=dsn("postgres", STORE_DATABASE),
         admin_source_dsn=dsn("postgres", SOURCE_DATABASE),
+        registry_url=registry.address(state) and registry.address(state) + registry.CONFLUENT_API,
     )

@@ -74,7 +74,11 @@ class Layout:
 
 @dataclass
 class State:
-    """The remembered part of a stack; `passwords` by role, `prepared` the digest of the SQL its databases had."""
+    """The remembered part of a stack; `passwords` by role, `prepared` the digest of the SQL its databases had.
+
+    `format` is what the connector writes, `json` or `avro`; `mariadb` whether Connect has that connector
+    too.
+    """
 
     ports: dict[str, int] = field(default_factory=dict)
     passwords: dict[str, str] = field(default_factory=dict)
@@ -82,6 +86,8 @@ class State:
     prepared: str = ""
     postgres_data: str = ""
     settings_file: str = ""
+    format: str = "json"
+    mariadb: bool = False
 
     @classmethod
     def load(cls, layout: Layout) -> State | None:
@@ -108,6 +114,11 @@ class State:
     def port(self, name: str) -> int:
         """The port of a service or listener; 0 before the first start."""
         return self.ports.get(name, 0)
+
+    @property
+    def has_registry(self) -> bool:
+        """Once a stack has a registry it keeps it: its topics hold records that only the registry explains."""
+        return self.format == "avro" or "registry" in self.ports
 
     def save(self, layout: Layout) -> None:
         """Writes it at once, readable by the owner only."""

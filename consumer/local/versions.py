@@ -6,6 +6,8 @@ from typing import Final
 
 KAFKA: Final = "4.3.0"
 DEBEZIUM: Final = "3.6.3.Final"
+DEBEZIUM_MARIADB: Final = "3.5.0.Final"  # the newest that the Maven repository has of this connector
+APICURIO: Final = "2.6.13.Final"
 LOG4J: Final = "2.25.4"
 POSTGRES_MAJOR: Final = "18"
 PGVECTOR: Final = "0.8.5"
@@ -14,7 +16,10 @@ SOURCE_DATABASE: Final = "shop"
 STORE_DATABASE: Final = "vectors"
 TOPIC_PREFIX: Final = "shop"
 HEARTBEAT_TOPIC: Final = f"__debezium-heartbeat.{TOPIC_PREFIX}"
-CONNECTOR: Final = "postgres-json"
+SIGNAL_TOPIC: Final = f"{TOPIC_PREFIX}-signal"  # where the connector looks if no other name is set
+# The connector file of each wire format. They share slot and topics: only one of them may run.
+CONNECTORS: Final = {"json": "postgres-json", "avro": "postgres-avro"}
+CONNECTOR: Final = CONNECTORS["json"]
 # The roles of ops/postgres, each with the variable that brings its password there.
 ROLES: Final[dict[str, str]] = {
     "debezium": "DEBEZIUM_PASSWORD",
@@ -73,5 +78,5 @@ CONNECT_SETTINGS: Final[dict[str, str]] = {
     "connector.client.config.override.policy": "All",
     "config.providers": "env",
     "config.providers.env.class": "org.apache.kafka.common.config.provider.EnvVarConfigProvider",
-    "config.providers.env.param.allowlist.pattern": "(SOURCE|TOPIC)_.*",
+    "config.providers.env.param.allowlist.pattern": "(SOURCE|TOPIC|REGISTRY)_.*",
 }

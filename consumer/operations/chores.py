@@ -58,6 +58,7 @@ class Chores:
             _Chore(15.0, self._count_failed),
             _Chore(1.0, self._rerender_stale),
             _Chore(300.0, self._count_stale),
+            _Chore(600.0, self._expire_moves),
         ]
 
     def next(self) -> Callable[[], None] | None:
@@ -124,6 +125,9 @@ class Chores:
         if any(counts.values()) and self._stale_after is None:
             self._stale_after = {}
         self._telemetry.metrics.stale_documents.set_all({(source,): count for source, count in counts.items()})
+
+    def _expire_moves(self) -> None:
+        self._store.expire_moves()
 
     def _rerender_stale(self) -> None:
         """Documents of other table settings: render them again from their stored fields, a few at a time."""

@@ -22,7 +22,6 @@ from consumer.planning import (
     StoredDocument,
     StoredKey,
     Table,
-    take_in,
 )
 from consumer.source import Broker, Reader
 from consumer.store import FailedDocument, Generation, Selector, Store, StoredOffset
@@ -99,17 +98,17 @@ class RetryWorker:
                 there = _still_there(row, head, applied, ids)
                 try:
                     record = reader.read_one(row.topic, row.partition, row.offset) if there else None
+                    decodable = record is not None and not self._pipeline.take_in([record]).rejects
                 except Retry as retry:  # this row's attempt is lost; its neighbours must not pay for it
                     _log.warning("a failed document's record could not be read", reason=retry.what)
                     continue
                 if record is not None:
-                    self._reapply(row, record)
+                    self._reapply(row, record, decodable)
                 else:
                     self._expired(row, head)
 
-    def _reapply(self, row: FailedDocument, record: Record) -> None:
+    def _reapply(self, row: FailedDocument, record: Record, decodable: bool) -> None:
         """A row without a key has no document that could heal: it goes once its event can be decoded."""
-        decodable = not take_in([record], self._tables).rejects
         if row.key is None and not decodable:
             return
         self._pipeline.reapply([record])

@@ -28,7 +28,7 @@ from consumer.operations.offsets import JOBS, Position, group_offsets, positions
 from consumer.operations.telemetry import Telemetry
 from consumer.operations.wiring import build_pipeline, build_tables, load_model, open_store, vector_space
 from consumer.pipeline import Pipeline
-from consumer.planning import Batch, Partition, StoredDocument, Table, take_in
+from consumer.planning import Batch, Partition, StoredDocument, Table
 from consumer.settings import Settings
 from consumer.source import Broker, Range, Reader, offsets_at
 from consumer.store import Generation, Store, StoredOffset, TopicPartition, Wanted
@@ -133,7 +133,7 @@ def execute(
     """
     metrics, engine = Metrics(settings.slo.threshold_seconds), load_model(settings)
     engine.warm_up()
-    tables = build_tables(settings, engine)
+    tables = {topic: _past_truncates(table) for topic, table in build_tables(settings, engine).items()}
     telemetry = Telemetry(metrics, tables, kind="replay")
     with open_store(settings) as store, serve(settings.http.listen, metrics, telemetry.health) as http:
         _log.info("replay begins", name=replay.name, events=replay.events, http=http.url)
@@ -147,6 +147,11 @@ def execute(
     for (_, _, outcome), child in metrics.events.children():
         run.summary.outcomes[outcome] += int(child.value())
     return run.summary
+
+
+def _past_truncates(table: Table) -> Table:
+    """A truncate that the group has passed under on_truncate: stop was decided about then."""
+    return replace(table, on_truncate="ignore") if table.on_truncate == "stop" else table
 
 
 @dataclass(slots=True)
@@ -199,7 +204,8 @@ class _Run:
     def _safe(self, batch: Batch) -> Batch:
         """The batch without events of documents whose last state may lie beyond a part that ends early."""
         short = {(part.topic, part.partition) for part in self.plan.parts if part.cut_short}
-        intake = take_in((r for r in batch.records if (r.topic, r.partition) in short), self.tables)
+        records = [r for r in batch.records if (r.topic, r.partition) in short]
+        intake = patiently(lambda: self.pipeline.take_in(records), self.stopping.wait, self.telemetry.retrying)
         if not intake.arrivals:
             return batch
         stored = patiently(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from typing import Literal
 
 from consumer.errors import Retry
 from consumer.events import Record
 from consumer.observe import Health, LagTracker, Metrics, Stamps, freshness_batch, get_logger, stage_split
 from consumer.operations.commits import committed_us
-from consumer.planning import Batch, Outcome, Partition, Planned, Table
-from consumer.source import Held
+from consumer.planning import Batch, DocumentKey, Outcome, Partition, Planned, Table, document_key
+from consumer.source import Held, RegistryWait
 from consumer.steps import Work, now_us
 from consumer.store import Applied
 
@@ -33,6 +33,7 @@ class Telemetry:
         self._tables, self._kind = tables, kind
         self._pending: dict[Partition, Record] = {}
         self._working, self._retried = False, -PATIENT_SECONDS
+        self._registry_away = False
         self._assigned: set[Partition] = set()
         self._said: dict[str, float] = {}
         self.held: Mapping[Partition, Held] = {}
@@ -84,6 +85,8 @@ class Telemetry:
         """One transaction is committed."""
         for prefix, ts_us in work.heartbeats.items():
             self.lag.heartbeat(prefix, ts_us)
+        if applied.dropped:
+            work.outcomes = _without(work.outcomes, set(applied.dropped))
         again = not work.batch.spans  # no position moves: a retry, whose event has been counted before
         if not again:
             self._count(work.outcomes)
@@ -91,6 +94,9 @@ class Telemetry:
         self._chunks(work, planned, applied)
         self._latency(work)
         self.health.set_ready("store", True, "writable")
+        if self._registry_away:
+            self._registry_away = False
+            self.health.set_ready("registry", True, "answers")
         if (again or self._kind == "replay") and planned.writes:
             self.metrics.reprocessing.labels("retry" if again else "replay").inc(len(planned.writes))
         if planned.writes or work.outcomes:
@@ -103,8 +109,10 @@ class Telemetry:
     def retrying(self, retry: Retry, seconds: float) -> None:
         """A dependency asks for patience: counted every time, said at most every ten seconds."""
         self._retried = time.monotonic()
-        self.metrics.errors.labels("write", type(retry).__name__.lower()).inc()
-        self.health.set_ready("store", False, retry.what)
+        self._registry_away = isinstance(retry, RegistryWait)
+        stage, dependency = ("decode", "registry") if self._registry_away else ("write", "store")
+        self.metrics.errors.labels(stage, type(retry).__name__.lower()).inc()
+        self.health.set_ready(dependency, False, retry.what)
         self.notice(retry.what, next_try_seconds=round(seconds, 1))
 
     def notice(self, what: str, **context: object) -> None:
@@ -211,3 +219,13 @@ class Telemetry:
                 self.metrics.errors.labels(write.failure.stage, write.failure.error_type).inc()
                 place = f"{write.order.topic}[{write.order.partition}]@{write.order.offset}"
                 self.notice("document failed", where=place, stage=write.failure.stage, error=write.failure.error)
+
+
+def _without(outcomes: Iterable[Outcome], dropped: Container[DocumentKey]) -> list[Outcome]:
+    """Events whose documents turned out to be older than a truncate of their source: stale."""
+    return [
+        outcome._replace(outcome="stale")
+        if outcome.event is not None and document_key(outcome.source, outcome.event.key) in dropped
+        else outcome
+        for outcome in outcomes
+    ]

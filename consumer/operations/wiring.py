@@ -7,12 +7,13 @@ from threading import Event
 
 from consumer.content import ChunkSpec, ContentSpec, TableContent, check_chunking
 from consumer.embedding import Engine, EngineConfig, load_engine
-from consumer.errors import Exit, Stop
+from consumer.events import Form, declared_types
 from consumer.observe import adopt_library_loggers
 from consumer.pipeline import Pipeline, Report
 from consumer.planning import HEARTBEAT_TOPIC, Planner, Table
 from consumer.settings import Settings, TableSettings
-from consumer.source import Broker
+from consumer.source import Access, Broker, NoRegistry, SchemaRegistry
+from consumer.steps import Registry
 from consumer.store import Generation, Store, VectorSpace
 
 
@@ -24,6 +25,24 @@ def open_broker(settings: Settings) -> Broker:
 def open_store(settings: Settings, *, answer_within: float = 60.0) -> Store:
     """The vector store under the writer's role; connects on first use."""
     return Store(settings.store.dsn.get_secret_value(), settings.store.schema_name, answer_within=answer_within)
+
+
+def open_registry(settings: Settings) -> Registry:
+    """The schema registry of the settings; connects when the first Avro record comes, so that JSON needs none."""
+    given = settings.registry
+    if "url" not in given.model_fields_set and all(table.format != "avro" for table in settings.tables):
+        return NoRegistry()
+    return SchemaRegistry(
+        Access(
+            given.url,
+            given.user or "",
+            given.password.get_secret_value() if given.password else "",
+            given.token.get_secret_value() if given.token else "",
+            given.ca_file,
+            given.certificate_file,
+            given.key_file,
+        )
+    )
 
 
 def migrator_dsn(settings: Settings) -> str:
@@ -72,19 +91,14 @@ def content_spec(entry: TableSettings) -> ContentSpec:
 
 
 def build_tables(settings: Settings, engine: Engine) -> dict[str, Table]:
-    """Every entry of `tables` by topic. Raises Stop for a template or chunk size that cannot work."""
+    """Every entry of `tables` by topic. Raises Stop for a template, type or chunk size that cannot work."""
     tables = {}
     for entry in settings.tables:
-        if entry.format == "avro":
-            raise Stop(
-                f"Table {entry.topic} has format: avro.",
-                "This version reads JSON only.",
-                "Use connectors/postgres-json.json, or a JSON converter, and set format to auto or json.",
-                exit_code=Exit.USAGE,
-            )
         spec = content_spec(entry)
         check_chunking(entry.source, spec.chunk, engine.tokenizer)
-        tables[entry.topic] = Table(entry.source, entry.topic, TableContent(spec), entry.on_truncate)
+        content, types = TableContent(spec), declared_types(entry.source, entry.columns)
+        form = Form(entry.format, settings.registry.framing, content.columns, types)
+        tables[entry.topic] = Table(entry.source, entry.topic, content, entry.on_truncate, form)
     return tables
 
 
@@ -111,6 +125,7 @@ def build_pipeline(
         Planner(tables.values(), generation.number, engine.tokenizer),
         engine,
         store,
+        open_registry(settings),
         report,
         stopping,
         generation=generation,

@@ -3,12 +3,13 @@
 from consumer.planning.batch import Batch, Partition
 from consumer.planning.fold import Draft
 from consumer.planning.guard import classify, merge
-from consumer.planning.intake import HEARTBEAT_TOPIC, Intake, Outcome, Table, document_key, take_in
+from consumer.planning.intake import HEARTBEAT_TOPIC, Intake, Outcome, Table, document_key, schema_refs, take_in
 from consumer.planning.model import (
     Advance,
     DocumentKey,
     DocumentWrite,
     Failure,
+    Move,
     NewChunk,
     Plan,
     RejectedEvent,
@@ -18,7 +19,8 @@ from consumer.planning.model import (
     StoredDocument,
     Truncate,
 )
-from consumer.planning.planner import Planned, Planner, StoredKey
+from consumer.planning.moves import Moves, awaited
+from consumer.planning.planner import Drafted, Planned, Planner, StoredKey
 
 __all__ = [
     "HEARTBEAT_TOPIC",
@@ -27,8 +29,11 @@ __all__ = [
     "DocumentKey",
     "DocumentWrite",
     "Draft",
+    "Drafted",
     "Failure",
     "Intake",
+    "Move",
+    "Moves",
     "NewChunk",
     "Outcome",
     "Partition",
@@ -43,8 +48,10 @@ __all__ = [
     "StoredKey",
     "Table",
     "Truncate",
+    "awaited",
     "classify",
     "document_key",
     "merge",
+    "schema_refs",
     "take_in",
 ]

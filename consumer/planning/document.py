@@ -11,7 +11,8 @@ import msgspec
 from consumer.content import Chunk, Rendered
 from consumer.errors import Reject
 from consumer.planning.fold import INCOMPLETE, Draft
-from consumer.planning.model import DocumentWrite, Failure, NewChunk, StoredChunk, StoredDetail
+from consumer.planning.model import DocumentWrite, Failure, Move, NewChunk, StoredChunk, StoredDetail
+from consumer.planning.moves import Details, Known, Moves, filled, known, left_behind
 
 # Postgres refuses a JSON string above 256 MiB and a row above 1 GiB; no single document may come near either.
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
@@ -31,18 +32,26 @@ class Prepared:
     rendered: Rendered | None = None
     text: str | None = None
     failure: Failure | None = None
+    partial: Known | None = None  # of an incomplete document
+    leaves: tuple[Move, ...] = ()
+    used: tuple[bytes, ...] = ()
     unchanged: bool = False
 
 
-def prepare(draft: Draft, detail: StoredDetail | None, generation: int, failure: Failure | None) -> Prepared:
+def prepare(draft: Draft, details: Details, moves: Moves, generation: int, failure: Failure | None) -> Prepared:
     """Merge, hash and render. `failure` is one that a later step (embed, write) found for this document before."""
+    detail = details.get(draft.stored.document_id) if draft.stored else None
     prepared = Prepared(draft, detail, failure=draft.failure or failure)
+    for leaves, used in left_behind(draft.leavings, details, moves):
+        prepared.leaves, prepared.used = (*prepared.leaves, leaves), (*prepared.used, *used)
     if draft.deleted or draft.failure:
         return prepared
-    prepared.fields = _merged(draft, detail)
-    if prepared.fields is None:
-        prepared.failure = INCOMPLETE
+    merged = _merged(draft, details, moves)
+    prepared.used += (*merged.used, *(arriving.id for arriving in draft.arrivings if arriving.id in moves))
+    if not merged.fields.keys() >= set(draft.table.content.columns):
+        prepared.failure, prepared.partial = INCOMPLETE, merged
         return prepared
+    prepared.fields = dict(merged.fields)
     if failure is not None:
         if failure.stage == "write":
             prepared.fields = None  # they may be what cannot be written; the retry reads the record again
@@ -54,15 +63,11 @@ def prepare(draft: Draft, detail: StoredDetail | None, generation: int, failure:
     return prepared
 
 
-def _merged(draft: Draft, detail: StoredDetail | None) -> dict[str, Any] | None:
-    """The used columns without placeholders, None where a value is known nowhere."""
-    if not draft.holes and not draft.rerender:
-        return draft.fields
-    known = _decode(detail.fields) if detail is not None and detail.fields is not None else {}
-    wanted = set(draft.table.content.columns) if draft.rerender else draft.holes
-    if not wanted <= known.keys():
-        return None
-    return {**(draft.fields or {}), **{name: known[name] for name in wanted}}
+def _merged(draft: Draft, details: Details, moves: Moves) -> Known:
+    """The used columns without placeholders, as far as they are known."""
+    if draft.rerender:
+        return known(draft.stored, details, moves)
+    return filled(draft.fields or {}, draft.holes, draft.origin, details, moves)
 
 
 def _render(prepared: Prepared, generation: int) -> None:
@@ -106,6 +111,8 @@ def write(prepared: Prepared, chunks: Sequence[Chunk] | None, generation: int) -
         content_hash=None,
         generation=None,
         was_failed=stored is not None and stored.state == "failed",
+        leaves=prepared.leaves,
+        used=tuple(set(prepared.used)),
     )
     if draft.deleted:
         return msgspec.structs.replace(row, delete_all=stored is not None)
@@ -115,18 +122,20 @@ def write(prepared: Prepared, chunks: Sequence[Chunk] | None, generation: int) -
 
 
 def _failed(row: DocumentWrite, prepared: Prepared) -> DocumentWrite:
-    """The last good vectors stay, and so does what describes them; new fields are kept, for the retry needs them."""
-    stored, detail = prepared.draft.stored, prepared.detail
+    """The last good vectors stay, and so does what describes them; new fields are kept, for what comes needs them."""
+    stored, detail, partial = prepared.draft.stored, prepared.detail, prepared.partial
+    fields = partial.fields if partial else prepared.fields
     return msgspec.structs.replace(
         row,
         state="failed",
-        fields=_encode(prepared.fields) if prepared.fields is not None else None,
+        fields=None if fields is None else _encode(fields),
         fields_complete=prepared.fields is not None,
         table_hash=stored.table_hash if stored else None,
         content_hash=detail.content_hash if detail else None,
         generation=stored.generation if stored else None,
         failure=prepared.failure,
         was_failed=False,
+        awaits=partial.awaits if partial else None,
     )
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from consumer.errors import Reject
 from consumer.events import ChangeEvent, Order, is_placeholder
 from consumer.planning.guard import classify, merge
-from consumer.planning.intake import Arrival, Outcome, Table, Undecodable
-from consumer.planning.model import DocumentKey, Failure, StoredDocument
+from consumer.planning.intake import Arrival, Outcome, Table, Undecodable, document_key
+from consumer.planning.model import DocumentKey, Failure, RejectedEvent, StoredDocument
+from consumer.planning.moves import Arriving, Leaving, Origin, move_id
 
 INCOMPLETE = Failure(
     "plan",
@@ -27,8 +28,8 @@ MAX_NESTING = 100
 class Draft:
     """What the batch makes of one document, as far as it is known without the stored fields and chunks.
 
-    `fields` maps the used columns to values, those in `holes` are still to be filled from the stored fields; None for
-    a delete, a failure, or (with `rerender`) a document whose stored fields are taken as they are.
+    `fields` maps the used columns to values, those in `holes` are still to be filled from `origin`; None for a delete,
+    a failure, or (with `rerender`) a document whose stored fields are taken as they are.
     """
 
     key: DocumentKey
@@ -39,16 +40,23 @@ class Draft:
     deleted: bool = False
     fields: dict[str, Any] | None = None
     holes: frozenset[str] = frozenset()
+    origin: Origin = None
     failure: Failure | None = None
     rerender: bool = False
     again: bool = False  # forced: every chunk is embedded anew
     skippable: bool = False
     applied: list[ChangeEvent] = field(default_factory=list)
+    arrivings: list[Arriving] = field(default_factory=list)
+    leavings: list[Leaving] = field(default_factory=list)
 
     @property
-    def needs_detail(self) -> bool:
-        """Whether planning must read the stored fields and chunks."""
-        return self.stored is not None and not self.deleted and self.failure is None
+    def reads(self) -> Iterator[int]:
+        """The documents whose stored fields and chunks planning must read."""
+        if self.stored is not None and (self.leavings or not (self.deleted or self.failure)):
+            yield self.stored.document_id
+        for arriving in self.arrivings:
+            if arriving.old is not None and arriving.old.state != "deleted":
+                yield arriving.old.document_id
 
 
 class Fold:
@@ -63,11 +71,15 @@ class Fold:
         self._again = force or (stored is not None and _outdated(stored, table, generation))
         self._unchanged = stored is not None and not self._again
         self.outcomes: list[Outcome] = []
+        self.rejects: list[RejectedEvent] = []
 
     def fold(self, arrivals: Sequence[Arrival]) -> Draft | None:
         """The draft, or None where nothing has to be written; `outcomes` tells what became of events without one."""
         for arrival in arrivals:
             verdict = classify(arrival.order, self._order) if self._order else "newer"
+            if verdict == "stale" and isinstance(arrival, Undecodable) and self._elsewhere(arrival.order):
+                self._reject(arrival)
+                continue
             if verdict == "stale" or (verdict == "same" and not self._again):
                 self._tell(arrival, "stale")
                 continue
@@ -91,20 +103,35 @@ class Fold:
         self._draft, self._order = draft, draft.order
 
     def _new_draft(self, arrival: Arrival) -> Draft:
-        draft = Draft(self._key, arrival.key, self._table, self._stored, merge(arrival.order, self._order))
+        confirms = isinstance(arrival, ChangeEvent) and arrival.after is None and self._deleted
+        order = merge(arrival.order, self._order, confirms=confirms)
+        draft = Draft(self._key, arrival.key, self._table, self._stored, order)
         if self._draft is not None:
             draft.applied = self._draft.applied
+            draft.arrivings, draft.leavings = self._draft.arrivings, self._draft.leavings
         return draft
+
+    @property
+    def _deleted(self) -> bool:
+        """Whether the document is deleted by now."""
+        if self._draft is not None:
+            return self._draft.deleted
+        return self._stored is not None and self._stored.state == "deleted"
 
     def _take_event(self, event: ChangeEvent, before: Draft | None, draft: Draft) -> None:
         if event.after is None:
+            if event.other_key is not None:
+                draft.leavings.append(self._leaving(event, event.other_key, before))
             draft.deleted, self._unchanged = True, False
             draft.applied.append(event)
             return
         try:
             draft.fields = _used(event.after, self._table)
             draft.holes = frozenset(name for name, value in draft.fields.items() if is_placeholder(value))
-            if draft.holes:
+            if event.other_key is not None:
+                draft.origin = self._arriving(event, event.other_key)
+                draft.arrivings.append(draft.origin)
+            elif draft.holes:
                 self._fill(draft, before)
             self._unchanged = self._unchanged and self._same(event, draft)
             draft.applied.append(event)
@@ -114,19 +141,32 @@ class Fold:
             self._tell(event, "rejected")
 
     def _fill(self, draft: Draft, before: Draft | None) -> None:
-        """Fill placeholders from the event before it in this batch; holes left are for the stored fields."""
+        """Fill placeholders from the event before it in this batch; holes left are for what that had them from."""
+        fields, holes, draft.origin = self._known(before, draft.order)
+        if draft.fields is not None:
+            draft.fields |= {name: value for name, value in fields.items() if name in draft.holes - holes}
+        draft.holes -= fields.keys() - holes
+
+    def _known(self, before: Draft | None, order: Order) -> tuple[dict[str, Any], frozenset[str], Origin]:
+        """The row's fields before the event at `order`, those still unknown in this batch, and who may know them.
+
+        Only an earlier event of the same partition can tell: those of others may be older or newer than this one.
+        """
         giver = before.order if before else (self._stored.order if self._stored else None)
-        if giver is None or (giver.topic_id, giver.partition) != (draft.order.topic_id, draft.order.partition):
-            raise _incomplete()
-        if before is None:
-            if self._stored is None or not self._stored.fields_complete:
-                raise _incomplete()
-            return
-        if before.fields is None or draft.fields is None:
-            raise _incomplete()
-        for name in draft.holes:
-            draft.fields[name] = before.fields[name]
-        draft.holes &= before.holes
+        if giver is None or (giver.topic_id, giver.partition) != (order.topic_id, order.partition):
+            return {}, frozenset(), None
+        if before is not None:
+            return before.fields or {}, before.holes, before.origin
+        return {}, frozenset(self._table.content.columns), self._stored
+
+    def _arriving(self, event: ChangeEvent, other_key: bytes) -> Arriving:
+        old_key = document_key(self._key.source, other_key)
+        tried = self._stored is not None and classify(event.order, self._stored.order) == "same"
+        return Arriving(move_id(self._key, old_key, event.order), old_key, self._stored if tried else None)
+
+    def _leaving(self, event: ChangeEvent, other_key: bytes, before: Draft | None) -> Leaving:
+        new_key = document_key(self._key.source, other_key)
+        return Leaving(move_id(new_key, self._key, event.order), *self._known(before, event.order))
 
     def _same(self, event: ChangeEvent, draft: Draft) -> bool:
         """Whether this event alone would change nothing: the skip rule."""
@@ -137,6 +177,17 @@ class Fold:
         if not here or draft.holes:
             return here  # with holes the stored fields decide, once they are read
         return self._table.content.fields_hash(draft.fields) == stored.fields_hash
+
+    def _elsewhere(self, order: Order) -> bool:
+        return self._order is not None and order.partition != self._order.partition
+
+    def _reject(self, arrival: Undecodable) -> None:
+        """Of another partition, and without a time: it may be newer than the document or older. The event fails."""
+        place = arrival.order
+        self.rejects.append(
+            RejectedEvent(self._key.source, place.topic, place.partition, place.offset, arrival.failure)
+        )
+        self._tell(arrival, "rejected")
 
     def _tell(self, arrival: Arrival, outcome: str) -> None:
         event = arrival if isinstance(arrival, ChangeEvent) else None
@@ -175,7 +226,3 @@ def _deeper(value: Any, levels: int) -> bool:
     return not levels or any(
         _deeper(item, levels - 1) for item in (value if isinstance(value, list) else value.values())
     )
-
-
-def _incomplete() -> Reject:
-    return Reject(INCOMPLETE.error, stage=INCOMPLETE.stage, error_type=INCOMPLETE.error_type)

@@ -43,12 +43,16 @@ def _not_later(event: Order, stored: Order) -> bool:
     return event.ts_us is None or stored.ts_us is None or event.ts_us <= stored.ts_us
 
 
-def merge(event: Order, stored: Order | None) -> Order:
-    """What the document remembers after `event`: a read or a tombstone, which have no sequence, keep the known one."""
+def merge(event: Order, stored: Order | None, *, confirms: bool = False) -> Order:
+    """What the document remembers after `event`, of which only a read keeps the known sequence.
+
+    Any other event without one may be an old state that was delivered again: remembering more than it says would make
+    the newer states behind it stale. `confirms` is a delete of what is deleted: it moves nothing back.
+    """
     if stored is None or event.topic_id != stored.topic_id:
         return event
     return msgspec.structs.replace(
         event,
-        sequence=event.sequence or stored.sequence,
+        sequence=event.sequence or (stored.sequence if event.snapshot or confirms else None),
         ts_us=stored.ts_us if event.ts_us is None else event.ts_us,
     )

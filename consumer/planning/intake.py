@@ -9,7 +9,20 @@ from typing import NamedTuple
 
 from consumer.content import TableContent
 from consumer.errors import Reject, Stop
-from consumer.events import ChangeEvent, Order, Record, decode_event, decode_heartbeat, decode_key
+from consumer.events import (
+    NO_SCHEMAS,
+    ChangeEvent,
+    Form,
+    Order,
+    Record,
+    SchemaRef,
+    Schemas,
+    decode_event,
+    decode_heartbeat,
+    decode_key,
+    follows_its_delete,
+    refs_of,
+)
 from consumer.planning.model import DocumentKey, Failure, RejectedEvent, Truncate
 
 HEARTBEAT_TOPIC = "__debezium-heartbeat."
@@ -17,12 +30,13 @@ HEARTBEAT_TOPIC = "__debezium-heartbeat."
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One entry of `tables`, ready to plan with. `on_truncate` is delete, ignore or stop."""
+    """One entry of `tables`, ready to plan with. `on_truncate` is delete, ignore or stop; `form` is how to read it."""
 
     source: str
     topic: str
     content: TableContent
     on_truncate: str = "delete"
+    form: Form = field(default_factory=Form)
 
 
 class Undecodable(NamedTuple):
@@ -54,19 +68,33 @@ class Intake:
     rejects: list[RejectedEvent] = field(default_factory=list)
     truncates: list[Truncate] = field(default_factory=list)
     heartbeats: dict[str, int] = field(default_factory=dict)
+    old_keys: set[DocumentKey] = field(default_factory=set)  # of inserts by a key change
     outcomes: list[Outcome] = field(default_factory=list)
 
 
-def take_in(records: Iterable[Record], tables: Mapping[str, Table]) -> Intake:
-    """Decode `records`, whose topics are those of `tables` and heartbeat topics. Nothing is dropped silently."""
-    intake = Intake()
+def schema_refs(records: Iterable[Record], tables: Mapping[str, Table]) -> set[SchemaRef]:
+    """The schemas in the registry that `records` name: what `take_in` needs to know of them."""
+    beat = _heartbeat_form(tables)
+    return {
+        ref
+        for record in records
+        for ref in refs_of(record, tables[record.topic].form if record.topic in tables else beat)
+    }
+
+
+def take_in(records: Iterable[Record], tables: Mapping[str, Table], schemas: Schemas = NO_SCHEMAS) -> Intake:
+    """Decode `records`, whose topics are those of `tables` and heartbeat topics. Nothing is dropped silently.
+
+    `schemas` holds every one of `schema_refs`; an event whose schema is a Reject there becomes a failed document.
+    """
+    intake, beat = Intake(), _heartbeat_form(tables)
     for record in records:
         table = tables.get(record.topic)
         if table is None:
-            _heartbeat(record, intake)
+            _heartbeat(record, intake, beat, schemas)
             continue
         try:
-            _arrive(record, table, intake)
+            _arrive(record, table, intake, schemas)
         except Reject as reject:
             failure = Failure(reject.stage, reject.error_type, reject.what)
             place = (record.topic, record.partition, record.offset)
@@ -80,21 +108,26 @@ def document_key(source: str, key: bytes) -> DocumentKey:
     return DocumentKey(source, sha256(key).digest()[:16])
 
 
-def _arrive(record: Record, table: Table, intake: Intake) -> None:
+def _arrive(record: Record, table: Table, intake: Intake, schemas: Schemas) -> None:
     """One record of a table. Raises Reject only where no document can be named."""
     arrival: Arrival
+    if follows_its_delete(record, table.form, schemas):
+        intake.outcomes.append(Outcome(table.source, "tombstone", "ignored"))
+        return
     try:
-        arrival = decode_event(record)
+        arrival = decode_event(record, table.form, schemas)
         if arrival.op in ("t", "m"):
             _without_row(arrival, table, intake)
             return
     except Reject as reject:
         order = Order(record.topic, record.topic_id, record.partition, record.offset)
         failure = Failure(reject.stage, reject.error_type, reject.what)
-        arrival = Undecodable(decode_key(record.key), order, failure)
+        arrival = Undecodable(decode_key(record, table.form, schemas), order, failure)
     key = document_key(table.source, arrival.key)
     intake.tables[key] = table
     intake.arrivals.setdefault(key, []).append(arrival)
+    if isinstance(arrival, ChangeEvent) and arrival.op == "c" and arrival.other_key is not None:
+        intake.old_keys.add(document_key(table.source, arrival.other_key))
 
 
 def _without_row(event: ChangeEvent, table: Table, intake: Intake) -> None:
@@ -114,8 +147,13 @@ def _without_row(event: ChangeEvent, table: Table, intake: Intake) -> None:
     intake.outcomes.append(Outcome(table.source, event.op, outcome, event))
 
 
-def _heartbeat(record: Record, intake: Intake) -> None:
+def _heartbeat_form(tables: Mapping[str, Table]) -> Form:
+    """Heartbeats are framed as the tables' records are, in whatever format."""
+    return Form(framing=next(iter(tables.values())).form.framing) if tables else Form()
+
+
+def _heartbeat(record: Record, intake: Intake, form: Form, schemas: Schemas) -> None:
     prefix = record.topic.removeprefix(HEARTBEAT_TOPIC)
-    ts_us = decode_heartbeat(record.value)
+    ts_us = decode_heartbeat(record, form, schemas)
     if ts_us is not None:
         intake.heartbeats[prefix] = max(ts_us, intake.heartbeats.get(prefix, ts_us))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -43,10 +44,25 @@ class StoredDetail(msgspec.Struct, frozen=True):
     """Read only for documents that will be written: last-known fields, chunk rows of the live generation, hashes."""
 
     version: int
-    fields: bytes | None  # JSON object, last-known values of the used columns
+    fields: bytes | None  # JSON object, last-known values of the used columns, as far as known
     content_hash: bytes | None
     metadata: bytes | None  # canonical JSON of the chunks' metadata, None where the document has no chunks
     chunks: tuple[StoredChunk, ...]
+    awaits: bytes | None = None  # the key change that may bring what `fields` lacks
+
+
+class Move(msgspec.Struct, frozen=True):
+    """A row of `moves`: what a document was when its key changed, left by the delete for the insert under the new key.
+
+    `fields` is a JSON object of the columns that were known; `awaits` names an earlier key change that may bring the
+    others. `vectors` maps chunk hashes to stored vectors; a row to be written has none, for the store takes them from
+    the chunks that go.
+    """
+
+    id: bytes
+    fields: bytes
+    awaits: bytes | None = None
+    vectors: Mapping[bytes, Any] = {}
 
 
 class NewChunk(msgspec.Struct, frozen=True):
@@ -95,6 +111,9 @@ class DocumentWrite(msgspec.Struct, frozen=True):
     kept: int = 0  # chunk rows that need no new vector, relabelled or untouched
     failure: Failure | None = None
     was_failed: bool = False  # a failed_documents row of this document is to be removed
+    awaits: bytes | None = None  # the key change that may bring the fields an incomplete document lacks
+    leaves: tuple[Move, ...] = ()
+    used: tuple[bytes, ...] = ()  # ids of `moves` rows that are not needed any more
 
 
 class RejectedEvent(msgspec.Struct, frozen=True):

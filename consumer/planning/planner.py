@@ -1,7 +1,7 @@
 """Events and stored state to a `Plan`. Two questions to the store lie between: `heads` first, then `details`.
 
-    drafts, outcomes = planner.draft(intake, heads)
-    planned = planner.plan(drafts, details)
+    drafted = planner.draft(intake, heads)
+    planned = planner.plan(drafted.drafts, details, moves)
 
 The same events may be planned again and again (after a lost race, a fence, a poisoned document): nothing is kept here.
 """
@@ -9,7 +9,7 @@ The same events may be planned again and again (after a lost race, a fence, a po
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,7 +18,8 @@ from consumer.errors import Reject
 from consumer.planning.document import Prepared, prepare, write
 from consumer.planning.fold import Draft, Fold
 from consumer.planning.intake import Intake, Outcome, Table
-from consumer.planning.model import DocumentKey, DocumentWrite, Failure, StoredDetail, StoredDocument
+from consumer.planning.model import DocumentKey, DocumentWrite, Failure, RejectedEvent, StoredDocument
+from consumer.planning.moves import Details, Moves, bring_together, lenders
 
 
 class StoredKey(NamedTuple):
@@ -27,6 +28,14 @@ class StoredKey(NamedTuple):
     key: DocumentKey
     source_key: bytes
     stored: StoredDocument
+
+
+class Drafted(NamedTuple):
+    """Documents that may have to be written, and the events that need nothing more: applied, or rejected."""
+
+    drafts: Sequence[Draft]
+    outcomes: Sequence[Outcome]
+    rejects: Sequence[RejectedEvent]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +63,23 @@ class Planner:
         self._by_source = {table.source: table for table in tables}
         self._generation, self._tokenizer = generation, tokenizer
 
-    def draft(
-        self, intake: Intake, heads: Mapping[DocumentKey, StoredDocument], *, force: bool = False
-    ) -> tuple[list[Draft], list[Outcome]]:
-        """One draft per document that may have to be written; outcomes of the events that need nothing more.
+    def draft(self, intake: Intake, heads: Mapping[DocumentKey, StoredDocument], *, force: bool = False) -> Drafted:
+        """One draft per document that may have to be written; what became of the events that need nothing more.
 
-        `force` applies an event again that the document already stands at (replay).
+        `heads` are those of the arrivals and of `intake.old_keys`. `force` applies an event again that the document
+        already stands at (replay).
         """
-        drafts, outcomes = [], list(intake.outcomes)
+        drafts, outcomes, rejects = [], list(intake.outcomes), list(intake.rejects)
         for key, arrivals in intake.arrivals.items():
             fold = Fold(key, intake.tables[key], heads.get(key), self._generation, force=force)
             draft = fold.fold(arrivals)
             outcomes += fold.outcomes
+            rejects += fold.rejects
             if draft is not None:
                 drafts.append(draft)
-        return drafts, outcomes
+        leavings = [leaving for draft in drafts for leaving in draft.leavings]
+        bring_together((arriving for draft in drafts for arriving in draft.arrivings), leavings, heads)
+        return Drafted(drafts, outcomes, rejects)
 
     def redraft(self, documents: Iterable[StoredKey]) -> list[Draft]:
         """Drafts that render stored fields again: a retry, or a table whose settings changed."""
@@ -81,18 +92,19 @@ class Planner:
     def plan(
         self,
         drafts: Sequence[Draft],
-        details: Mapping[int, StoredDetail],
+        details: Details,
+        moves: Moves,
         failures: Mapping[DocumentKey, Failure] | None = None,
     ) -> Planned:
-        """The writes of `drafts`; `failures` are documents that embedding or writing has proved impossible."""
+        """The writes of `drafts`. `moves` are those that `awaited` names; `failures` are documents that embedding or
+        writing has proved impossible.
+        """
         failures = failures or {}
-        prepared = [
-            prepare(d, details.get(d.stored.document_id) if d.stored else None, self._generation, failures.get(d.key))
-            for d in drafts
-        ]
+        prepared = [prepare(draft, details, moves, self._generation, failures.get(draft.key)) for draft in drafts]
         chunks = self._cut([p for p in prepared if p.text is not None and p.failure is None])
-        writes = tuple(write(p, chunks.get(p.draft.key), self._generation) for p in prepared if not p.unchanged)
-        texts, borrow = _vectors_needed(writes, details, {p.draft.key for p in prepared if p.draft.again})
+        written = [(p.draft, write(p, chunks.get(p.draft.key), self._generation)) for p in prepared if not p.unchanged]
+        texts, borrow = _vectors_needed(written, details, moves)
+        writes = tuple(write for _, write in written)
         outcomes = tuple(outcome for p in prepared for outcome in _outcomes(p))
         return Planned(writes, texts, borrow, outcomes)
 
@@ -116,21 +128,25 @@ class Planner:
 
 
 def _vectors_needed(
-    writes: Iterable[DocumentWrite], details: Mapping[int, StoredDetail], anew: Container[DocumentKey]
+    written: Iterable[tuple[Draft, DocumentWrite]], details: Details, moves: Moves
 ) -> tuple[dict[bytes, tuple[int, ...]], tuple[tuple[int, bytes], ...]]:
+    """What the model must read, and what the store has: in the document itself, or in the one it was before."""
     texts: dict[bytes, tuple[int, ...]] = {}
-    borrow = []
-    for item in writes:
+    borrow = {}
+    for draft, item in written:
         detail = details.get(item.document_id) if item.document_id is not None else None
-        standing = {chunk.chunk_hash for chunk in detail.chunks} if detail and item.key not in anew else set()
+        given = [(item.document_id, {chunk.chunk_hash for chunk in detail.chunks})] if detail else []
+        given += lenders(draft.arrivings, details)
+        left = {chunk_hash for move_id in item.used for chunk_hash in moves[move_id].vectors}
         for chunk in item.insert:
-            if chunk.chunk_hash in standing and item.document_id is not None:
-                borrow.append((item.document_id, chunk.chunk_hash))
-            else:
+            lender = next((number for number, hashes in given if chunk.chunk_hash in hashes), None)
+            if draft.again or (lender is None and chunk.chunk_hash not in left):
                 texts[chunk.chunk_hash] = chunk.token_ids
-    for _, chunk_hash in borrow:
+            elif lender is not None:
+                borrow[chunk.chunk_hash] = lender
+    for chunk_hash in borrow:
         texts.pop(chunk_hash, None)
-    return texts, tuple(borrow)
+    return texts, tuple((number, chunk_hash) for chunk_hash, number in borrow.items())
 
 
 def _outcomes(prepared: Prepared) -> Iterable[Outcome]:

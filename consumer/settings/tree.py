@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, field_validator, model_validator
@@ -50,8 +51,33 @@ class KafkaSettings(Section):
 
 
 class RegistrySettings(Section):
-    url: str = Field("http://localhost:8081", description="Confluent-compatible schema registry; only for Avro topics")
-    framing: Literal["auto", "confluent", "apicurio8", "headers"] = "auto"
+    url: str = Field(
+        "http://localhost:8081",
+        pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
+        description="Confluent-compatible schema registry (Apicurio's ends with /apis/ccompat/v7), for Avro topics; "
+        "to be set where a table's format is auto and its records may be Avro",
+    )
+    framing: Literal["auto", "confluent", "apicurio8", "headers"] = Field(
+        "auto", description="how records name their schema; auto reads headers, 8-byte and 4-byte ids"
+    )
+    user: str | None = Field(None, description="for basic authentication, with registry.password")
+    password: SecretStr | None = None
+    token: SecretStr | None = Field(None, description="bearer token, in place of user and password")
+    ca_file: Path | None = Field(None, description="PEM certificates to trust in place of the system's, for https")
+    certificate_file: Path | None = Field(None, description="PEM client certificate, with registry.key_file")
+    key_file: Path | None = Field(None, description="PEM key of the client certificate, without a passphrase")
+
+    @model_validator(mode="after")
+    def _credentials_are_whole(self) -> RegistrySettings:
+        if "@" in self.url.split("://", 1)[1].split("/", 1)[0]:
+            raise ValueError("url must not carry a user or password; set registry.user and registry.password")
+        if (self.user is None) != (self.password is None):
+            raise ValueError("user and password go together")
+        if self.user is not None and self.token is not None:
+            raise ValueError("set user and password, or token, not both")
+        if (self.certificate_file is None) != (self.key_file is None):
+            raise ValueError("certificate_file and key_file go together")
+        return self
 
 
 class StoreSettings(Section):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+import msgspec
+
 from consumer.events import Record
 from consumer.planning import Advance, Batch, Partition
 
@@ -23,6 +25,7 @@ class Held:
     fetched: int
     reached: int
     end: int
+    last: Record | None = None
 
 
 class Holdings:
@@ -56,12 +59,18 @@ class Holdings:
         self._keep(r for r in self._buffer if (r.topic, r.partition) not in partitions)
 
     def add(self, record: Record) -> None:
-        """Buffer one fetched record; one that was fetched before (a seek races with the prefetch) is passed over."""
+        """Buffer one fetched record; one that was fetched before (a seek races with the prefetch) is passed over.
+
+        A tombstone is told by its delete, which may be in the batch before.
+        """
         held = self.held[record.topic, record.partition]
         if record.offset < held.fetched:
             return
         held.fetched = held.reached = record.offset + 1
         held.end = max(held.end, held.fetched)
+        if record.value is None and held.last is not None and held.last.key == record.key:
+            record = msgspec.structs.replace(record, delete=held.last)
+        held.last = record
         self._buffer.append(record)
         self._bytes += record.size
 

@@ -44,7 +44,9 @@ class Reader:
     def __init__(self, broker: Broker, notice: Notice) -> None:
         self._broker, self._notice = broker, notice
         self._fault: Stop | None = None
-        self._consumer = Consumer(broker.reader_config() | {"error_cb": self._on_error})
+        # A new assignment waits for the answer to the fetch under way, by default half a second at a partition's end.
+        wait = {"fetch.wait.max.ms": 50}
+        self._consumer = Consumer(wait | broker.reader_config() | {"error_cb": self._on_error})
 
     def __enter__(self) -> Self:
         return self

@@ -37,11 +37,13 @@ SET stage = excluded.stage, error_type = excluded.error_type, error = excluded.e
     )
 """  # noqa: S608 (a constant)
 
-# An event without a readable key is known by its coordinates.
+# An event without a readable key is known by its coordinates. Of one that has no key at all no reading makes a row.
 _RECORD_EVENT = f"""
 INSERT INTO failed_documents AS f (source, kafka_topic, kafka_partition, kafka_offset,
                                    stage, error_type, error, attempts, next_attempt_at, state)
-SELECT source, kafka_topic, kafka_partition, kafka_offset, stage, error_type, error, 1, now() + {_DELAY}[1], 'retrying'
+SELECT source, kafka_topic, kafka_partition, kafka_offset, stage, error_type, error, 1,
+       CASE WHEN error_type <> 'key_missing' THEN now() + {_DELAY}[1] END,
+       CASE WHEN error_type <> 'key_missing' THEN 'retrying' ELSE 'dead' END
 FROM unnest(%s, %s, %s, %s, %s, %s, %s) AS incoming (source, kafka_topic, kafka_partition, kafka_offset,
      stage, error_type, error)
 ON CONFLICT (kafka_topic, kafka_partition, kafka_offset) WHERE key_hash IS NULL DO UPDATE

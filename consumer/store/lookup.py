@@ -23,7 +23,8 @@ JOIN documents AS d ON d.key_hash = wanted.key_hash AND d.source = wanted.source
 """
 
 _DETAIL = (
-    "SELECT document_id, version, fields::text, content_hash, metadata::text FROM documents WHERE document_id = ANY(%s)"
+    "SELECT document_id, version, fields::text, content_hash, metadata::text, awaits FROM documents"
+    " WHERE document_id = ANY(%s)"
 )
 
 _CHUNKS = sql.SQL("""
@@ -75,9 +76,9 @@ def details(
         chunks.setdefault(document_id, []).append(StoredChunk(chunk_hash, occurrence, chunk_no))
     return {
         document_id: StoredDetail(
-            version, _encoded(fields), content_hash, _encoded(metadata), tuple(chunks.get(document_id, ()))
+            version, _encoded(fields), content_hash, _encoded(metadata), tuple(chunks.get(document_id, ())), awaits
         )
-        for document_id, version, fields, content_hash, metadata in documents
+        for document_id, version, fields, content_hash, metadata, awaits in documents
     }
 
 

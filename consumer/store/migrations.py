@@ -52,7 +52,7 @@ CREATE TABLE schema_migrations (
 _RECORD = sql.SQL("INSERT INTO schema_migrations (version, name, checksum) VALUES ({}, {}, {}::bytea);\n")
 
 # Tables whose rows the writer changes, and those it only reads.
-_WRITABLE = ("documents", "offsets", "heartbeats", "tables", "failed_documents")
+_WRITABLE = ("documents", "offsets", "heartbeats", "tables", "moves", "failed_documents")
 _PRIVILEGES = """
 SELECT c.relname FROM pg_class AS c
 WHERE c.relnamespace = to_regnamespace(quote_ident(%s)) AND c.relname = ANY(%s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -13,8 +13,8 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from consumer.errors import Retry, Stop
-from consumer.planning import DocumentKey, Plan, StoredDetail, StoredDocument
-from consumer.store import assignment, failed, generations, index, lookup, migrations, search, transaction
+from consumer.planning import DocumentKey, Move, Plan, StoredDetail, StoredDocument
+from consumer.store import assignment, failed, generations, index, lookup, migrations, moves, search, transaction
 from consumer.store.faults import Phase, translated
 from consumer.store.model import (
     Acquired,
@@ -110,6 +110,16 @@ class Store:
         """Stored vectors (float32, 1-d) by chunk hash, of (document id, chunk hash); absent where the row is gone."""
         with self._session() as connection:
             return lookup.vectors(connection, generation, chunks)
+
+    def moves(self, generation: Generation, ids: Collection[bytes]) -> dict[bytes, Move]:
+        """What these key changes have left, and those that they await in their turn; absent where nothing is left."""
+        with self._session() as connection:
+            return moves.find(connection, generation, ids)
+
+    def expire_moves(self) -> int:
+        """Remove what a key change left more than a day ago; how many."""
+        with self._session() as connection:
+            return moves.expire(connection)
 
     def apply(self, plan: Plan, vectors: Mapping[bytes, np.ndarray]) -> Outcome:
         """Commit the plan in ONE transaction, or nothing of it.

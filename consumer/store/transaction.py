@@ -12,7 +12,7 @@ from psycopg import Connection
 
 from consumer.errors import Stop
 from consumer.planning import Advance, DocumentWrite, Plan
-from consumer.store import chunks, documents, failed, generations, truncates
+from consumer.store import chunks, documents, failed, generations, moves, truncates
 from consumer.store.model import Applied, Conflict, Fenced, Generation, Outcome, TopicPartition
 from consumer.store.packing import Array
 from consumer.store.truncates import Marker
@@ -60,6 +60,7 @@ def write(connection: Connection[Any], schema: str, plan: Plan, vectors: Mapping
         return Conflict(missed)
     applied = _write_rest(connection, generation, plan, kept)
     inserted = chunks.insert_chunks(connection, generation, kept, ids, vectors)
+    moves.settle(connection, schema, kept)
     applied = replace(applied, documents=len(kept), chunks_inserted=inserted, dropped=dropped)
     return _empty(connection, generation, moved, applied)
 
@@ -129,6 +130,7 @@ def _write_rest(
 ) -> Applied:
     """One round trip for all that needs no answer before the next statement."""
     with connection.pipeline():
+        moves.leave(connection, generation, kept)
         deleted = chunks.delete_chunks(connection, generation, kept)
         updated = chunks.update_chunks(connection, generation, kept)
         failed.record_failures(connection, kept)

@@ -30,7 +30,7 @@ _EMPTY = sql.SQL("""
 WITH gone AS (
     UPDATE documents
     SET state = 'deleted', fields = NULL, fields_complete = false, fields_hash = NULL, table_hash = NULL,
-        content_hash = NULL, metadata = NULL, version = version + 1, updated_at = now()
+        content_hash = NULL, metadata = NULL, awaits = NULL, version = version + 1, updated_at = now()
     WHERE source = %(source)s AND state <> 'deleted' AND source_ts_us <= %(ts_us)s
       AND (%(commit)s::bigint IS NULL OR sequence_commit IS NULL
            OR (sequence_commit, sequence_lsn) < (%(commit)s::bigint, %(lsn)s::bigint))

@@ -168,31 +168,6 @@ def test_a_large_column_that_nobody_knows_fails_as_incomplete_until_a_full_event
 
 
 @pytest.mark.semantics(
-    "TOAST",
-    "primary-key change with an unchanged large column",
-    "the old document is deleted, the new one fails as `incomplete` until the next full event",
-)
-def test_a_key_change_that_leaves_a_large_column_out_is_never_silently_wrong(world: World) -> None:
-    """The event of the new key carries a placeholder that no stored document can fill: the row waits as failed."""
-    world.source(sql.SQL("ALTER TABLE {} ALTER COLUMN body SET STORAGE EXTERNAL").format(world.table()))
-    world.migrate()
-    insert(world, 1, " ".join(SENTENCES * 4))
-    with world.consumer():
-        settled(world, 1)
-        update(world, "id = 2")
-        settled(world, 4)
-        _require_placeholder(world)
-        states = {d["source_key"]["id"]: d["state"] for d in world.store("SELECT source_key, state FROM documents")}
-        assert states == {1: "deleted", 2: "failed"}
-        assert [row["error_type"] for row in world.store("SELECT * FROM failed_documents")] == ["incomplete"]
-        assert chunks(world) == []
-        update(world, "body = %s", ["Short again"])
-        settled(world, 5)
-        assert [chunk["content"] for chunk in chunks(world)] == ["Lamp\n\nShort again"]
-        assert world.store("SELECT * FROM failed_documents") == []
-
-
-@pytest.mark.semantics(
     "operations",
     "truncate (`t`) among changes of several partitions",
     "deletes what is older in all partitions of the source; what comes after stays",

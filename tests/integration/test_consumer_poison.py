@@ -51,6 +51,7 @@ POISON: dict[int, tuple[Raw, str, str]] = {
     9: (poison(9, times=20_000_000), "render", "too_long"),
     10: (poison(10, title=f"the secret {NAN_WORD} sings"), "embed", "not_finite"),
     11: (change({"id": 11, "title": "secret"}, "c"), "plan", "missing_column"),
+    12: ((key(12), b"\0\0\0\0\7 secret"), "decode", "registry_not_set"),  # looks like Avro, and nobody has a registry
 }
 KEYLESS: list[Raw] = [(b"{secret", good(90)[1]), (b'"secret"', good(91)[1]), (None, good(92)[1])]
 
@@ -82,10 +83,10 @@ def test_poison_fails_alone_with_its_reason(world: World, nan_model: Path) -> No
             assert (found["kafka_topic"], found["kafka_partition"], found["kafka_offset"]) == where
             assert (found["attempts"], found["state"]) == (1, "retrying")
         keyless = [row for row in failed if row["source_key"] is None]
-        assert [(row["stage"], row["error_type"]) for row in keyless] == [
-            ("decode", "key_undecodable"),
-            ("decode", "key_undecodable"),
-            ("decode", "key_missing"),
+        assert [(row["stage"], row["error_type"], row["state"]) for row in keyless] == [
+            ("decode", "key_undecodable", "retrying"),
+            ("decode", "key_undecodable", "retrying"),
+            ("decode", "key_missing", "dead"),  # no further attempt can find a key
         ]
         assert [row["kafka_offset"] for row in keyless] == offsets[-4:-1]
         neighbours = {98, 99, *(100 + number for number in POISON)}

@@ -28,8 +28,12 @@ def record(
     topic: str = TOPIC,
     topic_id: str = "topic-1",
     wrapped: bool = False,
+    other_key: dict[str, Any] | None = None,
 ) -> Record:
-    """One record; `op` None is a tombstone. `lsn` gives the sequence [lsn, lsn], none for a read."""
+    """One record; `op` None is a tombstone. `lsn` gives the sequence [lsn, lsn], none for a read.
+
+    `other_key` makes it one half of a key change: the new key of a delete, the old key of an insert.
+    """
     envelope = {
         "before": None,
         "after": row,
@@ -44,7 +48,9 @@ def record(
     }
     value = json.dumps({"schema": {"type": "struct"}, "payload": envelope} if wrapped else envelope).encode()
     identity = json.dumps(key or {"id": (row or {}).get("id", 1)}).encode()
-    return Record(topic, topic_id, partition, offset, 1, identity, None if op is None else value, 5)
+    header = "__debezium.newkey" if op == "d" else "__debezium.oldkey"
+    headers = ((header, json.dumps(other_key).encode()),) if other_key else ()
+    return Record(topic, topic_id, partition, offset, 1, identity, None if op is None else value, 5, headers)
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,15 @@ import jsonschema
 import pytest
 import yaml
 
-from consumer.local import Endpoints, write_settings
+from consumer.local import Endpoints, registry, write_settings
 from consumer.local.artifacts import pinned
 from consumer.local.connect import connector_environment
 from consumer.local.state import State
 from consumer.local.versions import (
+    APICURIO,
     CONNECT_SETTINGS,
     CONNECTOR,
+    CONNECTORS,
     DEBEZIUM,
     HEARTBEAT_TOPIC,
     KAFKA,
@@ -27,6 +29,7 @@ from consumer.local.versions import (
     POSTGRES_MAJOR,
     POSTGRES_SETTINGS,
     ROLES,
+    SIGNAL_TOPIC,
     TOPIC_PREFIX,
 )
 from consumer.settings import load_settings
@@ -36,8 +39,9 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, Any] = COMPOSE["services"]
 OURS = [name for name, service in SERVICES.items() if "build" in service]
 ONE_SHOT = ["connector", "migrate"]
+JOBS = [*ONE_SHOT, "connector-avro", "signal-topic"]
 # What depends on where a stack runs, not on what it is.
-PLACES = {"SOURCE_HOST", "SOURCE_PORT", "SOURCE_PASSWORD"}
+PLACES = {"SOURCE_HOST", "SOURCE_PORT", "SOURCE_PASSWORD", "TOPIC_BOOTSTRAP_SERVERS", "REGISTRY_URL"}
 
 
 def environment(service: str) -> dict[str, str]:
@@ -60,11 +64,15 @@ def test_images_are_pinned_and_the_versions_are_those_of_the_local_stack() -> No
     images = {name: service["image"] for name, service in SERVICES.items()}
     assert images["kafka"] == f"apache/kafka:{KAFKA}"
     assert images["postgres"].startswith(f"pgvector/pgvector:{PGVECTOR}-pg{POSTGRES_MAJOR}-")
-    assert images["connect"] == images["connector"] == f"quay.io/debezium/connect:{DEBEZIUM}"
+    assert (
+        images["connect"] == images["connector"] == images["connector-avro"] == f"quay.io/debezium/connect:{DEBEZIUM}"
+    )
+    assert images["registry"] == f"quay.io/apicurio/apicurio-registry-kafkasql:{APICURIO}"
     assert all(re.search(r":[\w.-]*\d", images[name]) for name in SERVICES if name not in OURS)
     locked = {artifact.name: artifact.version for artifact in pinned()}
     assert locked["kafka_2.13"] == locked["connect-runtime"] == KAFKA
     assert locked["debezium-connector-postgres"] == DEBEZIUM
+    assert locked["apicurio-registry-app"] == locked["apicurio-registry-utils-converter"] == APICURIO
 
 
 def test_broker_connect_and_postgres_are_set_as_in_the_local_stack() -> None:
@@ -96,12 +104,26 @@ def test_connector_files_find_every_variable_in_both_stacks() -> None:
         assert all(re.fullmatch(allowed, name) for name in named)
 
 
-def test_the_connector_job_registers_the_file_of_the_local_stack() -> None:
-    command = SERVICES["connector"]["command"]
-    assert f"@/connectors/{CONNECTOR}.json" in command
-    assert command[-1].endswith(f"/connectors/{CONNECTOR}/config")
+def test_the_connector_jobs_register_the_files_of_the_local_stack() -> None:
+    for job, name in (("connector", CONNECTORS["json"]), ("connector-avro", CONNECTORS["avro"])):
+        command = SERVICES[job]["command"]
+        assert f"@/connectors/{name}.json" in command
+        assert command[-1].endswith(f"/connectors/{name}/config")
+    switch = SERVICES["connector-avro"]["command"]
+    assert switch[switch.index("DELETE") + 1].endswith(f"/connectors/{CONNECTORS['json']}")
     assert connector()["topic.prefix"] == TOPIC_PREFIX
     assert re.fullmatch(connector()["topic.creation.heartbeat.include"], HEARTBEAT_TOPIC)
+    assert SIGNAL_TOPIC in SERVICES["signal-topic"]["command"]
+    assert SERVICES["signal-topic"]["image"] == SERVICES["kafka"]["image"]
+
+
+def test_avro_is_written_and_read_by_the_apis_of_the_local_stack() -> None:
+    state = State(ports={"registry": 1})
+    local = connector_environment(state)["REGISTRY_URL"]
+    assert environment("connect")["REGISTRY_URL"] == local.replace(registry.address(state), "http://registry:8080")
+    url = environment("consumer")["EMBEDDING_REGISTRY__URL"]
+    assert url == f"http://registry:8080{registry.CONFLUENT_API}"
+    assert environment("connect")["ENABLE_APICURIO_CONVERTERS"] == "true"
 
 
 def test_roles_get_their_passwords_by_the_same_variables() -> None:
@@ -138,7 +160,7 @@ def test_the_consumer_waits_for_its_jobs_and_they_for_what_they_need() -> None:
 
 def test_health_is_watched_and_nothing_of_ours_runs_as_root() -> None:
     watched = {name for name, service in SERVICES.items() if "test" in service["healthcheck"]}
-    assert watched == SERVICES.keys() - set(ONE_SHOT)
+    assert watched == SERVICES.keys() - set(JOBS)
     for name in OURS:
         user = int(SERVICES[name]["user"].split(":")[0])
         assert user > 0
@@ -153,9 +175,15 @@ def test_ports_are_published_on_this_machine_only() -> None:
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
-def test_profiles_add_gpu_and_observability_and_nothing_else_is_optional() -> None:
+def test_profiles_add_gpu_observability_and_avro_and_nothing_else_is_optional() -> None:
     profiles = {name: service["profiles"] for name, service in SERVICES.items() if "profiles" in service}
-    assert profiles == {"consumer-gpu": ["gpu"], "prometheus": ["observability"], "grafana": ["observability"]}
+    assert profiles == {
+        "consumer-gpu": ["gpu"],
+        "prometheus": ["observability"],
+        "grafana": ["observability"],
+        "registry": ["avro"],
+        "connector-avro": ["avro"],
+    }
 
 
 def test_every_mounted_file_is_there() -> None:

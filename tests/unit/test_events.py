@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from typing import Any
 
@@ -12,10 +11,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.errors import Reject
-from consumer.events import Record, decode_event, decode_heartbeat, decode_key, is_placeholder
+from consumer.events import ChangeEvent, Form, Record, decode_event, decode_heartbeat, decode_key
 from tests.unit.records import record
 
 ROW = {"id": 1, "title": "a"}
+
+
+def keyed(key: bytes | None) -> Record:
+    return msgspec.structs.replace(record(1, "c", ROW), key=key)
+
+
+def beat(value: bytes | None) -> Record:
+    return msgspec.structs.replace(record(1, "c", ROW), value=value)
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
@@ -100,11 +107,15 @@ def test_any_bytes_are_an_event_or_a_reject(value: bytes) -> None:
         (b'{"id":1}', b'{"id":1}'),
         (b' { "b" : 2 , "a" : "x" } ', b'{"a":"x","b":2}'),
         (b'{"schema":{"type":"struct"},"payload":{"id":1}}', b'{"id":1}'),
+        (b'{"schema":{"type":"struct"},"payload":{"b":1,"a":-7}}', b'{"a":-7,"b":1}'),
+        (b'{"payload":{"id":1},"schema":{"type":"struct"}}', b'{"id":1}'),
+        (b'{"id":-0}', b'{"id":0}'),
+        (b'{"id":12345678901234567890}', b'{"id":12345678901234567890}'),
     ],
 )
 @pytest.mark.semantics("wire forms", "key as JSON, in any order of names, with or without schema", "one canonical key")
 def test_a_key_is_canonical_whatever_bytes_carry_it(key: bytes, canonical: bytes) -> None:
-    assert decode_key(key) == canonical
+    assert decode_key(keyed(key)) == canonical
 
 
 @pytest.mark.parametrize(
@@ -120,53 +131,24 @@ def test_a_key_is_canonical_whatever_bytes_carry_it(key: bytes, canonical: bytes
 )
 def test_a_key_that_names_no_row_is_rejected(key: bytes | None) -> None:
     with pytest.raises(Reject) as caught:
-        decode_key(key)
+        decode_key(keyed(key))
     assert caught.value.stage == "decode"
-
-
-TEXT = "__debezium_unavailable_value"
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        TEXT,
-        base64.b64encode(TEXT.encode()).decode(),
-        TEXT.encode().hex(),
-        [TEXT],
-        list(TEXT.encode()),
-        ["b68a35a7-17ad-35b3-af2a-ae46edb4545a"],
-        {TEXT: TEXT},
-    ],
-)
-@pytest.mark.semantics(
-    "TOAST",
-    "placeholder of text, bytea (base64, hex), text array, integer array, uuid array, hstore",
-    "recognised",
-)
-def test_every_form_of_the_placeholder_is_known(value: Any) -> None:
-    assert is_placeholder(value)
-
-
-@pytest.mark.parametrize("value", [None, "", 1, f"about {TEXT}", [TEXT, TEXT], {"a": TEXT}, [], {}, 3.5, True])
-@pytest.mark.semantics("TOAST", "user text that contains the placeholder", "data, embedded as it is")
-def test_a_value_that_merely_contains_it_is_data(value: Any) -> None:
-    assert not is_placeholder(value)
 
 
 @pytest.mark.semantics("wire forms", "heartbeat", "the connector's clock; what is none tells nothing")
 def test_heartbeats_give_the_connectors_clock_in_microseconds() -> None:
-    assert decode_heartbeat(b'{"ts_ms": 5}') == 5000
-    assert decode_heartbeat(b'{"schema": {}, "payload": {"ts_ms": 5, "ts_us": 5001}}') == 5001
-    assert decode_heartbeat(b"junk") is None
-    assert decode_heartbeat(None) is None
+    assert decode_heartbeat(beat(b'{"ts_ms": 5}')) == 5000
+    assert decode_heartbeat(beat(b'{"ts_ns": 5999}')) == 5
+    assert decode_heartbeat(beat(b'{"schema": {}, "payload": {"ts_ms": 5, "ts_us": 5001}}')) == 5001
+    assert decode_heartbeat(beat(b"junk")) is None
+    assert decode_heartbeat(beat(None)) is None
 
 
 @pytest.mark.parametrize(
     "value", [b'{"ts_ms":9000000000000000000}', b'{"ts_us":1' + b"0" * 300 + b"}", b'{"a":"\xff"}']
 )
 def test_a_heartbeat_that_no_database_can_hold_tells_nothing(value: bytes) -> None:
-    assert decode_heartbeat(value) is None
+    assert decode_heartbeat(beat(value)) is None
 
 
 def test_a_connectors_clock_that_cannot_be_true_is_not_measured() -> None:
@@ -185,3 +167,71 @@ def test_a_commit_time_that_no_database_can_hold_is_rejected(ts_us: int) -> None
 @pytest.mark.semantics("order", "`source.sequence` that is not complete")
 def test_a_sequence_beyond_64_bits_is_no_sequence() -> None:
     assert decode_event(record(1, "u", ROW, lsn=10**30)).order.sequence is None
+
+
+@pytest.mark.parametrize("snapshot", [None, False, "false", True, "true", "first", "last", "incremental"])
+def test_every_way_to_say_snapshot_is_read(snapshot: Any) -> None:
+    event = _sourced("u", snapshot=snapshot, ts_ms=3, sequence='["1","2"]')
+    assert (event.order.sequence, event.order.snapshot, event.order.ts_us) == ((1, 2), False, 3000)
+
+
+@pytest.mark.parametrize(
+    ("clocks", "ts_us"),
+    [({}, None), ({"ts_ms": 5}, 5000), ({"ts_us": 5001, "ts_ms": 5}, 5001), ({"ts_ns": 5001999}, 5001)],
+)
+def test_the_most_exact_clock_counts(clocks: dict[str, int], ts_us: int | None) -> None:
+    assert _sourced("u", **clocks).order.ts_us == ts_us
+
+
+@pytest.mark.parametrize(
+    ("place", "sequence"),
+    [
+        ({"file": "mysql-bin.000003", "pos": 197, "row": 2}, (3, 197 * 2**20 + 2)),
+        ({"file": "mariadb.host.bin.000010", "pos": 4}, (10, 4 * 2**20)),
+        ({"file": "mysql-bin", "pos": 4}, None),
+        ({"file": "mysql-bin.000003"}, None),
+        ({"pos": 4}, None),
+        ({"file": "mysql-bin.000003", "pos": 2**43}, None),
+        ({"file": "mysql-bin.000003", "pos": 4, "row": 2**20}, None),
+        ({"file": "mysql-bin.000003", "pos": -1}, None),
+    ],
+)
+@pytest.mark.semantics("order", "MySQL and MariaDB, which have no sequence", "binlog file and position are the order")
+def test_the_binlog_gives_the_order_where_there_is_no_sequence(
+    place: dict[str, Any], sequence: tuple[int, int] | None
+) -> None:
+    assert _sourced("u", ts_ms=1, **place).order.sequence == sequence
+    assert _sourced("r", ts_ms=1, **place).order.sequence is None
+
+
+def test_later_binlogs_are_later_whatever_their_digits() -> None:
+    first, second = (
+        _sourced("u", file=f"bin.{file}", pos=pos, row=0).order.sequence
+        for file, pos in (("999999", 900), ("1000000", 4))
+    )
+    assert first is not None
+    assert second is not None
+    assert first < second
+
+
+def test_only_columns_in_use_are_decoded() -> None:
+    event = decode_event(record(1, "u", {"id": 1, "title": "a", "body": "b"}), Form(columns=("title", "gone")))
+    assert event.after == {"title": "a"}
+
+
+def test_a_format_of_json_never_asks_for_a_schema() -> None:
+    framed = msgspec.structs.replace(record(1, "u", ROW), value=b"\0\0\0\0\1abc")
+    with pytest.raises(Reject) as caught:
+        decode_event(framed, Form("json"))
+    assert caught.value.error_type == "value_undecodable"
+
+
+def test_a_format_of_avro_refuses_json() -> None:
+    with pytest.raises(Reject) as caught:
+        decode_event(record(1, "u", ROW), Form("avro"))
+    assert caught.value.error_type == "not_avro"
+
+
+def _sourced(op: str, **source: Any) -> ChangeEvent:
+    value = json.dumps({"op": op, "after": ROW, "source": source}).encode()
+    return decode_event(msgspec.structs.replace(record(1, op, ROW), value=value))

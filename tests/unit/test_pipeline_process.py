@@ -5,7 +5,7 @@ The store here is a stand-in that keeps documents, chunks, versions and fenced o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from random import Random
 from threading import Event
 from typing import Any
@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from consumer.embedding import Embedded
-from consumer.events import Record
+from consumer.errors import Reject
+from consumer.events import AvroSchema, Record, SchemaRef
 from consumer.pipeline import Pipeline
-from consumer.planning import Advance, Batch, DocumentKey, Plan, Planner, StoredDetail, StoredDocument
+from consumer.planning import Advance, Batch, DocumentKey, Moves, Plan, Planner, StoredDetail, StoredDocument
 from consumer.source import Holdings
 from consumer.store import Applied, Conflict, Fenced, Generation, TooSlow
 from consumer.store.model import TopicPartition
@@ -50,6 +51,9 @@ class Shelf:
     def vectors(self, _: Generation, chunks: Sequence[tuple[int, bytes]]) -> dict[bytes, Any]:
         stands = {(number, c.chunk_hash) for number, detail in self.memory.details.items() for c in detail.chunks}
         return {chunk[1]: np.zeros(2) for chunk in chunks if chunk in stands}
+
+    def moves(self, _: Generation, ids: Collection[bytes]) -> Moves:
+        return self.memory.moves
 
     def rehearse(self, plan: Plan, vectors: Mapping[bytes, Any]) -> None:
         raise AssertionError("no value is refused here")
@@ -100,6 +104,13 @@ class Silent:
     def retrying(self, *_: object) -> None: ...
 
 
+class NoRegistry:
+    """JSON asks for no schema."""
+
+    def schemas(self, refs: Collection[SchemaRef]) -> Mapping[SchemaRef, AvroSchema | Reject]:
+        raise AssertionError(refs)
+
+
 class Impatient(Event):
     """Waits for nothing: what the pipeline would wait for here is over at once."""
 
@@ -110,7 +121,7 @@ class Impatient(Event):
 def pipeline(shelf: Shelf) -> Pipeline:
     planner = Planner([shelf.memory.table], 1, WordTokenizer())
     return Pipeline(
-        planner, Zeros(), shelf, Silent(), Impatient(),
+        planner, Zeros(), shelf, NoRegistry(), Silent(), Impatient(),
         generation=GENERATION, tables={TOPIC: shelf.memory.table}, group="g", max_seconds=1.0,
     )  # fmt: skip
 

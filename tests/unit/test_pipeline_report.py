@@ -11,8 +11,10 @@ from prometheus_client import generate_latest
 from consumer.errors import Retry
 from consumer.observe import Health, Metrics
 from consumer.operations.telemetry import Telemetry
-from consumer.planning import Advance, Batch, Partition
-from consumer.source import Held
+from consumer.planning import Advance, Batch, Partition, Planned
+from consumer.source import Held, RegistryWait
+from consumer.steps import Work
+from consumer.store import Applied
 from tests.unit.records import TOPIC, record, table
 
 A_DAY_AGO_US = time.time_ns() // 1000 - 86_400_000_000
@@ -103,3 +105,20 @@ def test_a_record_that_is_no_event_does_not_stop_the_report() -> None:
     junk = msgspec.structs.replace(record(5, "u", {"id": 1}), key=b'{"id":"\xff"}', value=json.dumps({}).encode())
     told.waiting([Batch((junk,), old_event().spans)])
     assert lag(told)["items", 0] > 0
+
+
+def test_the_registry_is_told_apart_from_the_store_until_a_batch_is_through() -> None:
+    told = telemetry()
+
+    def said() -> dict[str, tuple[bool, str]]:
+        return {check.name: (check.ok, check.reason) for check in told.health.ready(time.monotonic()).checks}
+
+    told.done(Work(Batch((), {})), Planned((), {}, (), ()), Applied())
+    assert "registry" not in said(), "JSON needs none"
+    told.retrying(RegistryWait("The schema registry does not answer."), 1.0)
+    assert said()["registry"] == (False, "The schema registry does not answer.")
+    assert said()["store"] == (True, "writable")
+    told.done(Work(Batch((), {})), Planned((), {}, (), ()), Applied())
+    assert said()["registry"] == (True, "answers")
+    counted = generate_latest(told.metrics.registry).decode()
+    assert 'embedding_pipeline_errors_total{error_type="registrywait",stage="decode"} 1.0' in counted

@@ -65,10 +65,12 @@ def test_the_rules(event: Order, stored: Order, verdict: str) -> None:
     assert classify(event, stored) == verdict
 
 
-def test_a_read_and_a_tombstone_keep_the_known_sequence() -> None:
+def test_only_a_read_and_a_second_delete_keep_the_known_sequence() -> None:
     stored = at(6, lsn=10, ts=100)
     assert merge(at(7, ts=120, r=True), stored).sequence == (10, 10)
-    assert merge(at(7), stored).ts_us == 100
+    assert (merge(at(7), stored).sequence, merge(at(7), stored).ts_us) == (None, 100)
+    assert merge(at(7), stored, confirms=True).sequence == (10, 10)
+    assert merge(at(7, ts=120), stored).sequence is None
     assert merge(at(7, ts=5, topic_id="two"), stored).sequence is None
 
 

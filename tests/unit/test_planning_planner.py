@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from consumer.planning import (
     DocumentKey,
     DocumentWrite,
     Failure,
+    Move,
     Planned,
     Planner,
     StoredChunk,
@@ -41,14 +43,16 @@ class Memory:
         self.heads: dict[DocumentKey, StoredDocument] = {}
         self.details: dict[int, StoredDetail] = {}
         self.texts: dict[tuple[int, bytes, int], str] = {}
+        self.moves: dict[bytes, Move] = {}
 
     def plan(
         self, *records: Record, force: bool = False, failures: dict[DocumentKey, Failure] | None = None
     ) -> Planned:
         intake = take_in(records, {TOPIC: self.table})
-        drafts, outcomes = self.planner.draft(intake, self.heads, force=force)
-        planned = self.planner.plan(drafts, self.details, failures)
-        self.outcomes = [o.outcome for o in (*outcomes, *planned.outcomes)]
+        drafted = self.planner.draft(intake, self.heads, force=force)
+        planned = self.planner.plan(drafted.drafts, self.details, self.moves, failures)
+        self.outcomes = [o.outcome for o in (*drafted.outcomes, *planned.outcomes)]
+        self.rejects = drafted.rejects
         return planned
 
     def apply(self, *records: Record, **rest: Any) -> Sequence[DocumentWrite]:
@@ -63,6 +67,11 @@ class Memory:
         number = head.document_id if head else len(self.heads) + 1
         assert write.document_id == (number if head else None)
         chunks = {(c.chunk_hash, c.occurrence): c for c in self.details[number].chunks} if head else {}
+        for left in write.leaves:
+            vectors = dict.fromkeys((place[0] for place in chunks), np.zeros(2))
+            self.moves[left.id] = msgspec.structs.replace(left, vectors=vectors)
+        for used in write.used:
+            del self.moves[used]
         for place in list(chunks) if write.delete_all else write.delete:
             del chunks[place]
         for chunk in write.update:
@@ -79,7 +88,12 @@ class Memory:
         )  # fmt: skip
         ordered = tuple(sorted(chunks.values(), key=lambda chunk: chunk.chunk_no))
         self.details[number] = StoredDetail(
-            write.expected_version + 1, write.fields, write.content_hash, metadata if chunks else None, ordered
+            write.expected_version + 1,
+            write.fields,
+            write.content_hash,
+            metadata if chunks else None,
+            ordered,
+            write.awaits,
         )
 
     def text(self) -> list[list[str]]:
@@ -334,7 +348,7 @@ def test_other_table_settings_render_stored_fields_again() -> None:
     memory.apply(record(0, "c", row()))
     key, head = next(iter(memory.heads.items()))
     planner = Planner([table(text="{{ body }} {{ title }}")], 1, WordTokenizer())
-    planned = planner.plan(planner.redraft([StoredKey(key, b'{"id":1}', head)]), memory.details)
+    planned = planner.plan(planner.redraft([StoredKey(key, b'{"id":1}', head)]), memory.details, {})
     write = only(planned.writes)
     assert [chunk.content for chunk in write.insert] == ["three one two"]
     assert (write.order, len(write.delete)) == (head.order, 1)
@@ -433,3 +447,16 @@ def test_force_embeds_every_chunk_anew() -> None:
     assert (len(planned.texts), planned.borrow, write.kept) == (3, (), 0)
     memory.write(write)
     assert memory.text() == [["a b", "c d", "e"]]
+
+
+def test_an_undecodable_event_of_another_partition_fails_by_itself() -> None:
+    """After partitions were added: it may be newer than the document or older, and nothing in it says which."""
+    memory = Memory()
+    memory.apply(record(7, "c", row(), lsn=1))
+    junk = msgspec.structs.replace(record(0, "u", row(), partition=3), value=b"junk")
+    assert not memory.apply(junk)
+    assert [(r.partition, r.offset, r.failure.error_type) for r in memory.rejects] == [(3, 0, "value_undecodable")]
+    assert memory.outcomes == ["rejected"]
+    older = msgspec.structs.replace(record(3, "u", row()), value=b"junk")
+    assert not memory.apply(older)
+    assert memory.outcomes == ["stale"]

@@ -74,6 +74,11 @@ def test_source_defaults_to_the_topic_and_gives_the_prefix() -> None:
         ("tables:\n  - {topic: a b, text: x}", "no Kafka topic name"),
         ("store: {schema: 'a b'}", r"store\.schema"),
         ("embedding: {device: tpu}", r"embedding\.device"),
+        ("registry: {url: 'ftp://r'}", r"registry\.url"),
+        ("registry: {url: 'http://u:canary@r'}", "must not carry a user or password"),
+        ("registry: {user: u}", "user and password go together"),
+        ("registry: {user: u, password: canary, token: canary}", "not both"),
+        ("registry: {key_file: k.pem}", "certificate_file and key_file go together"),
     ],
 )
 def test_every_mistake_is_named_with_exit_code_2(text: str, told: str) -> None:
@@ -81,6 +86,7 @@ def test_every_mistake_is_named_with_exit_code_2(text: str, told: str) -> None:
     with pytest.raises(Stop, match=told) as caught:
         load_settings()
     assert caught.value.exit_code == Exit.USAGE
+    assert "canary" not in str(caught.value)
 
 
 def test_an_unknown_environment_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,6 +112,11 @@ def test_secrets_are_masked_also_inside_errors() -> None:
     assert settings.kafka.properties["sasl.password"] == "canary2"
     assert "bob" in told
     assert "postgresql://u:" in told
+    for secret in ("{user: bob, password: canary}", "{token: canary}"):
+        write(f"registry: {secret}")
+        told = json.dumps(shown(load_settings().settings))
+        assert "canary" not in told
+        assert '"***"' in told
 
 
 def test_the_checked_in_schema_is_the_trees() -> None:

@@ -1,0 +1,145 @@
+"""Envelopes and keys in JSON, with or without embedded schema.
+
+Connect's JsonConverter writes `{"schema":…,"payload":…}`, whose beginning up to the payload is the same bytes for every
+record of one version of a table. So a schema is decoded once; afterwards its bytes are only compared, and skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypedDict, TypeVar
+
+import msgspec
+
+from consumer.events.columns import Column, canonical, schemaless, typed
+from consumer.events.declared import Declared
+from consumer.events.envelope import Envelope, undecodable
+from consumer.events.keys import canonical_key, is_canonical, key_undecodable
+from consumer.events.shapes import Shape
+from consumer.events.toast import untyped_row
+
+T = TypeVar("T")
+_OPENING = b'{"schema":'
+_KEPT = 16  # versions of one table's schema that are remembered; more come in turns nowhere
+_NO_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+
+_Payload = memoryview | bytes
+
+
+class _Wrapped(msgspec.Struct):
+    schema: msgspec.Raw
+    payload: msgspec.Raw
+
+
+_wrapped = msgspec.json.Decoder(_Wrapped).decode
+_shape = msgspec.json.Decoder(Shape | None).decode
+_anything = msgspec.json.Decoder().decode
+
+
+class _Schemas(Generic[T]):
+    """What `compile` makes of each embedded schema that came, found again by the bytes before the payload."""
+
+    def __init__(self, compiled: Callable[[Shape | None], T]) -> None:
+        self._compile = compiled
+        self._known: list[tuple[bytes, int, T]] = []
+
+    def known(self, data: bytes) -> tuple[_Payload, T] | None:
+        """The payload, if the schema before it has come before."""
+        for prefix, length, compiled in self._known:
+            if data.startswith(prefix):
+                return memoryview(data)[length:-1], compiled
+        return None
+
+    def learn(self, data: bytes) -> tuple[_Payload, T]:
+        """The payload, after decoding the schema too. Raises what msgspec raises."""
+        wrapped = _wrapped(data)
+        compiled = self._compile(_shape(wrapped.schema))
+        payload, whole = memoryview(wrapped.payload), memoryview(data)
+        start = len(data) - 1 - len(payload)
+        if data.endswith(b"}") and whole[start:-1] == payload:
+            prefix = data[:start]
+            self._known = [(prefix, len(prefix), compiled), *self._known[: _KEPT - 1]]
+        return payload, compiled
+
+
+class JsonReader:
+    """Reads one table's keys and values. `columns` are those in use (None: all), `types` the declared ones."""
+
+    def __init__(self, columns: tuple[str, ...] | None, types: Mapping[str, Declared]) -> None:
+        self._columns, self._types = columns, types
+        self._decode = msgspec.json.Decoder(_envelope_of(columns)).decode
+        self._values = _Schemas(self._value_columns)
+        self._keys = _Schemas(self._key_columns)
+
+    def value(self, data: bytes) -> Envelope:
+        """The envelope. Raises Reject."""
+        try:
+            envelope, columns = self._value(data)
+        except msgspec.ValidationError:
+            raise undecodable("not_an_envelope", "The value is JSON, but no Debezium change event") from None
+        except _NO_JSON:
+            raise undecodable("value_undecodable", "The value is not JSON") from None
+        row = envelope.after
+        if row is not None and columns is not None:
+            canonical(row, columns)
+        elif row is not None:
+            canonical(row, schemaless(row, self._types)) if self._types else untyped_row(row)
+        return envelope
+
+    def key(self, data: bytes) -> bytes:
+        """The canonical key. Raises Reject."""
+        if not self._types and is_canonical(data):
+            return data
+        try:
+            return self._key(data)
+        except _NO_JSON:
+            raise key_undecodable("is not JSON") from None
+
+    def _key(self, data: bytes) -> bytes:
+        if not data.startswith(_OPENING):
+            columns = _anything(data)
+            if not isinstance(columns, dict) or columns.keys() != {"schema", "payload"}:
+                return canonical_key(self._schemaless_key(columns))
+        payload, special = self._keys.known(data) or self._keys.learn(data)
+        if not special and is_canonical(payload):
+            return bytes(payload)
+        columns = _anything(payload)
+        return canonical_key(canonical(columns, special, keep=True) if isinstance(columns, dict) else columns)
+
+    def _value(self, data: bytes) -> tuple[Envelope, tuple[Column, ...] | None]:
+        """The envelope as it stands, and its schema's columns that need a look; None where it has no schema."""
+        known = None
+        if data.startswith(_OPENING):
+            known = self._values.known(data)
+        else:
+            envelope = self._decode(data)
+            if envelope.op is not None or b'"payload"' not in data:
+                return envelope, None
+        if known is not None:
+            try:
+                return self._decode(known[0]), known[1]
+            except _NO_JSON:  # it begins like the others, but does not end like them
+                pass
+        payload, columns = self._values.learn(data)
+        return self._decode(payload), columns
+
+    def _value_columns(self, shape: Shape | None) -> tuple[Column, ...] | None:
+        fields = shape.fields if shape is not None else []
+        rows = [field.fields for field in fields if field.field == "after"]
+        return typed(rows[0], self._columns, self._types) if rows and rows[0] else None
+
+    def _key_columns(self, shape: Shape | None) -> tuple[Column, ...]:
+        return typed(shape.fields if shape is not None else [], None, self._types)
+
+    def _schemaless_key(self, columns: Any) -> Any:
+        if self._types and isinstance(columns, dict):
+            canonical(columns, schemaless(columns.keys() & self._types.keys(), self._types), keep=True)
+        return columns
+
+
+def _envelope_of(columns: tuple[str, ...] | None) -> Any:
+    """The type that msgspec decodes to: of the row only the columns in use, the others are skipped."""
+    if columns is None:
+        return Envelope
+    row = TypedDict("row", dict.fromkeys(columns, Any), total=False)  # type: ignore[misc]
+    return msgspec.defstruct("UsedEnvelope", [("after", row | None, None)], bases=(Envelope,), gc=False)

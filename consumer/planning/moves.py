@@ -1,0 +1,145 @@
+"""Key changes: what the delete of the old key leaves for the insert under the new one, in whatever order they come.
+
+An insert by a key change may leave out an unchanged large column. Its value is known to the old document alone, and
+only once every earlier event of it has been applied, which is when its delete is: so the delete hands the fields over,
+within a batch directly, else by a row of `moves`. A document that moves on before it got them hands over what it knows,
+and what it awaits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from consumer.events import Order
+from consumer.planning.model import DocumentKey, Move, StoredDetail, StoredDocument
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_decode = msgspec.json.Decoder().decode
+
+Details = Mapping[int, StoredDetail]
+Moves = Mapping[bytes, Move]  # by id
+
+
+def move_id(new_key: DocumentKey, old_key: DocumentKey, order: Order) -> bytes:
+    """What both halves of one key change have in common: their keys, and one place in the source's order."""
+    named = [new_key.source, new_key.key_hash.hex(), old_key.key_hash.hex(), order.sequence, order.ts_us]
+    return sha256(_encode(named)).digest()[:16]
+
+
+@dataclass(slots=True)
+class Leaving:
+    """A delete by a key change. `fields` are the row's last-known values, those in `holes` still to be taken from
+    `origin`. `taken`: by an insert of the same batch, so that no row of `moves` is needed."""
+
+    id: bytes
+    fields: dict[str, Any]
+    holes: frozenset[str]
+    origin: Origin
+    taken: bool = False
+
+
+@dataclass(slots=True)
+class Arriving:
+    """An insert by a key change, and who may know what it leaves out beside the row of `moves`: its delete in this
+    batch, or what is `stored` of an earlier try with this very event. The chunks of the old document, as far as it
+    still stands, may lend their vectors."""
+
+    id: bytes
+    old_key: DocumentKey
+    stored: StoredDocument | None
+    old: StoredDocument | None = None
+    leaving: Leaving | None = None
+
+
+Origin = StoredDocument | Arriving | None
+
+
+def bring_together(
+    arrivings: Iterable[Arriving], leavings: Iterable[Leaving], heads: Mapping[DocumentKey, StoredDocument]
+) -> None:
+    """Tell the inserts of a batch about their deletes in it, and about the documents they were."""
+    left = {leaving.id: leaving for leaving in leavings}
+    for arriving in arrivings:
+        arriving.old = heads.get(arriving.old_key)
+        arriving.leaving = left.get(arriving.id)
+        if arriving.leaving is not None:
+            arriving.leaving.taken = True
+
+
+def awaited(arrivings: Iterable[Arriving], details: Details) -> set[bytes]:
+    """The rows of `moves` that may be of use: of inserts without their deletes, and of documents still incomplete."""
+    return {arriving.id for arriving in arrivings if arriving.leaving is None} | {
+        detail.awaits for detail in details.values() if detail.awaits is not None
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Fields, the key change that may bring more of them, and the rows of `moves` that some were taken from."""
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    awaits: bytes | None = None
+    used: tuple[bytes, ...] = ()
+
+
+def known(origin: Origin, details: Details, moves: Moves) -> Known:
+    """What `origin` can give."""
+    if isinstance(origin, StoredDocument):
+        detail = details.get(origin.document_id)
+        return _over(_fields(detail.fields), detail.awaits, moves) if detail else Known()
+    if origin is None:
+        return Known()
+    if origin.leaving is not None:
+        return filled(origin.leaving.fields, origin.leaving.holes, origin.leaving.origin, details, moves)
+    if origin.id in moves or origin.stored is None:
+        return _over({}, origin.id, moves)
+    tried = known(origin.stored, details, moves)
+    return replace(tried, awaits=tried.awaits or origin.id)
+
+
+def filled(fields: Mapping[str, Any], holes: frozenset[str], origin: Origin, details: Details, moves: Moves) -> Known:
+    """`fields` with the holes taken from `origin`, as far as it can give them: those it cannot are missing."""
+    if not holes:
+        return Known(fields)
+    given = known(origin, details, moves)
+    values = {name: value for name, value in fields.items() if name not in holes}
+    values |= {name: value for name, value in given.fields.items() if name in holes}
+    return Known(values, given.awaits, given.used)
+
+
+def left_behind(
+    leavings: Iterable[Leaving], details: Details, moves: Moves
+) -> Iterator[tuple[Move, tuple[bytes, ...]]]:
+    """The rows of `moves` to write, of key changes whose insert is not in this batch; and those that go into them."""
+    for leaving in leavings:
+        if not leaving.taken:
+            last = filled(leaving.fields, leaving.holes, leaving.origin, details, moves)
+            yield Move(leaving.id, _encode(last.fields), last.awaits), last.used
+
+
+def lenders(arrivings: Iterable[Arriving], details: Details) -> Iterator[tuple[int, set[bytes]]]:
+    """Stored documents that these were, whose vectors may be reused: (document id, its chunk hashes)."""
+    for arriving in arrivings:
+        if arriving.old is not None and (detail := details.get(arriving.old.document_id)):
+            yield arriving.old.document_id, {chunk.chunk_hash for chunk in detail.chunks}
+        if arriving.leaving is not None and isinstance(arriving.leaving.origin, Arriving):
+            yield from lenders([arriving.leaving.origin], details)
+
+
+def _over(fields: Mapping[str, Any], awaits: bytes | None, moves: Moves) -> Known:
+    """`fields` over those of the awaited row of `moves`, and of the row that this one awaits in its turn."""
+    if awaits is None:
+        return Known(fields)
+    if (move := moves.get(awaits)) is None:
+        return Known(fields, awaits)
+    given = _over(_fields(move.fields), move.awaits, moves)
+    return Known({**given.fields, **fields}, given.awaits, (awaits, *given.used))
+
+
+def _fields(stored: bytes | None) -> Mapping[str, Any]:
+    return {} if stored is None else _decode(stored)
