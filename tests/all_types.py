@@ -223,7 +223,7 @@ def capture(stack: Stack, name: str, overrides: Mapping[str, str]) -> dict[str, 
 
 def read(endpoints: Endpoints, topic: str, ops: set[str]) -> dict[str, Raw]:
     """The topic's records by op, once all of `ops` are there."""
-    settings = {"bootstrap.servers": endpoints.bootstrap_servers, "group.id": "values", "auto.offset.reset": "earliest"}
+    settings = {"bootstrap.servers": endpoints.bootstrap_servers, "group.id": topic, "auto.offset.reset": "earliest"}
     reader = Consumer(settings | {"enable.auto.commit": False, "topic.metadata.refresh.interval.ms": 500})
     reader.subscribe([topic])
     found: dict[str, Raw] = {}
@@ -246,13 +246,19 @@ def end(endpoints: Endpoints, name: str) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     url = f"{endpoints.connect_url}/connectors/{name}"
     opener.open(urllib.request.Request(url, method="DELETE"), timeout=30).close()
-    idle = "SELECT 1 FROM pg_replication_slots WHERE slot_name = %s AND NOT active"
+    until_slot(endpoints, name, active=False)
+    with psycopg.connect(endpoints.admin_source_dsn, autocommit=True) as source:
+        source.execute("SELECT pg_drop_replication_slot(%s)", [name])
+
+
+def until_slot(endpoints: Endpoints, name: str, *, active: bool) -> None:
+    """Wait until the connector reads its slot, or does no longer. A task that runs may not have made it yet."""
+    state = "SELECT active FROM pg_replication_slots WHERE slot_name = %s"
     with psycopg.connect(endpoints.admin_source_dsn, autocommit=True) as source:
         deadline = time.monotonic() + 30
-        while not source.execute(idle, [name]).fetchone():
-            assert time.monotonic() < deadline, "the connector does not let go of its slot"
+        while source.execute(state, [name]).fetchone() != (active,):
+            assert time.monotonic() < deadline, f"the slot {name} never became {'' if active else 'in'}active"
             time.sleep(0.1)
-        source.execute("SELECT pg_drop_replication_slot(%s)", [name])
 
 
 def recorded(name: str) -> dict[str, Raw]:

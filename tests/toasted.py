@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from consumer.local import Endpoints, Stack
-from tests.all_types import SCHEMAS, Raw, end, read, record
+from tests.all_types import SCHEMAS, Raw, end, read, record, until_slot
 
 TEXT: LiteralString = "(SELECT string_agg(md5(g::text), '') FROM generate_series(1, 200) g)"
 
@@ -74,6 +74,7 @@ def capture(stack: Stack, name: str, overrides: Mapping[str, str]) -> dict[str, 
     _create(endpoints, name)
     own = {"topic.prefix": name, "slot.name": name, "table.include.list": f"public.{name}", "snapshot.mode": "no_data"}
     stack.register_connector(name=name, overrides={**own, **overrides})
+    until_slot(endpoints, name, active=True)  # what is committed before is not captured: no snapshot is taken
     try:
         with psycopg.connect(endpoints.admin_source_dsn, autocommit=True) as source:
             source.execute(sql.SQL("UPDATE {} SET k = 2").format(sql.Identifier("public", name)))
