@@ -85,6 +85,12 @@ def undecodable(error_type: str, what: str) -> Reject:
     return Reject(what, stage="decode", error_type=error_type)
 
 
+def schema_unusable() -> Reject:
+    """A schema, embedded or in the registry, that nothing can be read by."""
+    what = "The schema that the event names cannot be used. Check the registry and the converter."
+    return Reject(what, stage="decode", error_type="schema_unusable")
+
+
 def micros(holder: Envelope | Source) -> int | None:
     """When it happened, by the most exact clock that is given, in microseconds since 1970."""
     if holder.ts_us is not None:

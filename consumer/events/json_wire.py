@@ -13,7 +13,7 @@ import msgspec
 
 from consumer.events.columns import Column, canonical, schemaless, typed
 from consumer.events.declared import Declared
-from consumer.events.envelope import Envelope, undecodable
+from consumer.events.envelope import Envelope, schema_unusable, undecodable
 from consumer.events.keys import canonical_key, is_canonical, key_undecodable
 from consumer.events.shapes import Shape
 from consumer.events.toast import untyped_row
@@ -51,15 +51,21 @@ class _Schemas(Generic[T]):
         return None
 
     def learn(self, data: bytes) -> tuple[_Payload, T]:
-        """The payload, after decoding the schema too. Raises what msgspec raises."""
+        """The payload, after decoding the schema too. Raises what msgspec raises, or Reject for a useless schema."""
         wrapped = _wrapped(data)
-        compiled = self._compile(_shape(wrapped.schema))
+        compiled = self._compiled(_shape(wrapped.schema))
         payload, whole = memoryview(wrapped.payload), memoryview(data)
         start = len(data) - 1 - len(payload)
         if data.endswith(b"}") and whole[start:-1] == payload:
             prefix = data[:start]
             self._known = [(prefix, len(prefix), compiled), *self._known[: _KEPT - 1]]
         return payload, compiled
+
+    def _compiled(self, shape: Shape | None) -> T:
+        try:
+            return self._compile(shape)
+        except (ValueError, RecursionError):  # a decimal's scale that is no number, arrays of arrays without end
+            raise schema_unusable() from None
 
 
 class JsonReader:

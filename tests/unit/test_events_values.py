@@ -163,6 +163,14 @@ def test_a_value_that_its_type_cannot_have_is_rejected_by_column(value: Any, sha
     assert "Column v " in caught.value.what
 
 
+def test_a_schema_that_says_nonsense_is_rejected() -> None:
+    key, value = connect("AA==", **DECIMAL, parameters={"scale": "two"})
+    for raw in ((key, value), (value, key)):
+        with pytest.raises(Reject) as caught:
+            decode(raw)
+        assert caught.value.error_type in ("schema_unusable", "op_unknown")
+
+
 def test_keys_are_canonical_in_every_mode() -> None:
     """A row keeps its identity when the connector's modes or converters change."""
     day = {"type": "int32", "optional": False, "field": "d", "name": "io.debezium.time.Date"}
