@@ -78,7 +78,7 @@ class AvroReader:
 
     def _learn(self, known: dict[AvroSchema, Any], schema: AvroSchema, build: Any) -> Any:
         if len(known) >= _KEPT:
-            del known[next(iter(known))]
+            known.pop(next(iter(known)), None)
         try:
             known[schema] = build(schema)
         except _UNUSABLE:

@@ -20,7 +20,8 @@ from consumer.events.toast import untyped_row
 
 T = TypeVar("T")
 _OPENING = b'{"schema":'
-_KEPT = 16  # versions of one table's schema that are remembered; more come in turns nowhere
+_KEPT = 16  # versions of one table's schema that are remembered
+_LONGEST_PREFIX = 2**20  # bytes; the widest table's schema is a fraction of it
 _NO_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 _Payload = memoryview | bytes
@@ -37,16 +38,16 @@ _anything = msgspec.json.Decoder().decode
 
 
 class _Schemas(Generic[T]):
-    """What `compile` makes of each embedded schema that came, found again by the bytes before the payload."""
+    """What `compile_schema` makes of each embedded schema that came, found again by the bytes before the payload."""
 
-    def __init__(self, compiled: Callable[[Shape | None], T]) -> None:
-        self._compile = compiled
+    def __init__(self, compile_schema: Callable[[Shape | None], T]) -> None:
+        self._compile = compile_schema
         self._known: list[tuple[bytes, int, T]] = []
 
     def known(self, data: bytes) -> tuple[_Payload, T] | None:
         """The payload, if the schema before it has come before."""
         for prefix, length, compiled in self._known:
-            if data.startswith(prefix):
+            if data.startswith(prefix) and data.endswith(b"}"):
                 return memoryview(data)[length:-1], compiled
         return None
 
@@ -56,7 +57,7 @@ class _Schemas(Generic[T]):
         compiled = self._compiled(_shape(wrapped.schema))
         payload, whole = memoryview(wrapped.payload), memoryview(data)
         start = len(data) - 1 - len(payload)
-        if data.endswith(b"}") and whole[start:-1] == payload:
+        if start < _LONGEST_PREFIX and data.endswith(b"}") and whole[start:-1] == payload:
             prefix = data[:start]
             self._known = [(prefix, len(prefix), compiled), *self._known[: _KEPT - 1]]
         return payload, compiled

@@ -111,7 +111,7 @@ def _arrive(record: Record, table: Table, intake: Intake, schemas: Schemas) -> N
     arrival: Arrival
     try:
         arrival = decode_event(record, table.form, schemas)
-        if arrival.op in ("t", "m"):
+        if not arrival.key:
             _without_row(arrival, table, intake)
             return
     except Reject as reject:
@@ -119,8 +119,11 @@ def _arrive(record: Record, table: Table, intake: Intake, schemas: Schemas) -> N
         failure = Failure(reject.stage, reject.error_type, reject.what)
         arrival = Undecodable(decode_key(record, table.form, schemas), order, failure)
     key = document_key(table.source, arrival.key)
-    intake.tables[key] = table
-    intake.arrivals.setdefault(key, []).append(arrival)
+    arrivals = intake.arrivals.get(key)
+    if arrivals is not None:
+        arrivals.append(arrival)
+    else:
+        intake.arrivals[key], intake.tables[key] = [arrival], table
 
 
 def _without_row(event: ChangeEvent, table: Table, intake: Intake) -> None:
