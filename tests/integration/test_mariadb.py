@@ -176,6 +176,19 @@ def test_every_type_has_one_value_from_snapshot_and_stream(shop: Shop, server: M
         assert consumer.embedded() == vectors
 
 
+def test_a_truncate_that_waited_takes_rows_stamped_after_it(shop: Shop, server: MariaDb) -> None:
+    """A statement is stamped with the second in which it began, before rows that stand before it in the binary log."""
+    shop.migrate()
+    with shop.consumer():
+        server.run("INSERT INTO products VALUES (50, 'Gone', 'before', NULL)")
+        shop.until(lambda: shop.texts().keys() >= {50})
+        # What a wait of five seconds for a metadata lock gives, without the wait.
+        back = "SET TIMESTAMP = floor(unix_timestamp()) - 5"
+        server.run(f"{back}; TRUNCATE products; INSERT INTO products (id, title) VALUES (51, 'Stays')")
+        shop.until(lambda: shop.texts().keys() >= {51} and shop.caught_up("products"))
+        assert shop.texts() == {51: "Stays"}
+
+
 def test_freshness_is_never_negative_and_an_idle_server_stays_fresh(shop: Shop, server: MariaDb) -> None:
     shop.migrate()
     beat = "SELECT ts FROM heartbeats WHERE topic_prefix = %s"

@@ -163,6 +163,14 @@ def test_a_value_that_its_type_cannot_have_is_rejected_by_column(value: Any, sha
     assert "Column v " in caught.value.what
 
 
+def test_a_schema_that_says_nonsense_is_rejected() -> None:
+    key, value = connect("AA==", **DECIMAL, parameters={"scale": "two"})
+    for raw in ((key, value), (value, key)):
+        with pytest.raises(Reject) as caught:
+            decode(raw)
+        assert caught.value.error_type in ("schema_unusable", "op_unknown")
+
+
 def test_keys_are_canonical_in_every_mode() -> None:
     """A row keeps its identity when the connector's modes or converters change."""
     day = {"type": "int32", "optional": False, "field": "d", "name": "io.debezium.time.Date"}
@@ -187,15 +195,18 @@ def test_a_new_version_of_a_table_is_learned_and_the_old_one_kept() -> None:
 def test_a_record_that_only_begins_like_the_others_is_read_in_full() -> None:
     form = Form()
     key, value = connect(19782, type="int32", name="io.debezium.time.Date")
+    with pytest.raises(Reject):
+        decode((key, value[:-1] + b"x"), form)
     for odd in (value, value + b" ", value[:-1] + b',"more":1}', value[:-1] + b"} \n"):
         assert decode((key, odd), form).after == {"v": "2024-02-29Z"}
 
 
-def test_an_unknown_type_stops_the_start_and_names_the_known_ones() -> None:
+@pytest.mark.parametrize("text", ["numerc", "numeric(ten)", "timestamp(hex)", "", "int[", "bytea(base64)"])
+def test_an_unknown_type_stops_the_start_and_names_the_known_ones(text: str) -> None:
     with pytest.raises(Stop) as caught:
-        declared_types("shop.items", {"price": "numerc"})
+        declared_types("shop.items", {"price": text})
     assert caught.value.exit_code == Exit.USAGE
-    assert all(word in str(caught.value) for word in ("shop.items", "price", "numerc", "timestamptz"))
+    assert all(word in str(caught.value) for word in ("shop.items", "price", text, "timestamptz"))
 
 
 @pytest.mark.parametrize(
