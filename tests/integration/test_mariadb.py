@@ -120,7 +120,7 @@ def test_every_property_of_the_connector_is_known_to_debezium(stack: Stack, serv
     known = {entry["definition"]["name"] for entry in answer["configs"]}
     # Clients, converters and stores have properties of their own, which are passed on.
     passed_on = "producer.override. key.converter. value.converter. topic.creation. signal.kafka. schema.history."
-    unlisted = {"read.only", "event.converting.failure.handling.mode"}  # which Debezium obeys all the same
+    unlisted = {"read.only"}  # which Debezium obeys all the same
     assert not [name for name in config.keys() - known - unlisted if not name.startswith(tuple(passed_on.split()))]
 
 
