@@ -1,7 +1,6 @@
-"""Fixtures of the whole suite: one local stack a session, one world (tables, schema, group) a test.
+"""Fixtures of the whole suite: one set of services a session, one world (tables, schema, group) a test.
 
-`EMBED_TEST_STACK=<folder>` keeps the stack in that folder between runs, which saves half a minute while one test is
-being worked on.
+`EMBED_STACK` says where the services come from (tests/stacks.py).
 """
 
 from __future__ import annotations
@@ -14,28 +13,25 @@ import pytest
 
 from consumer.local import Endpoints, Stack
 from tests.command import preload
+from tests.stacks import Services, kind, services
 from tests.tiny_model import make_tiny_model
 from tests.world import World
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """Postgres, Kafka and Connect with the Debezium connector, up for the whole session."""
     preload()  # while the services start
-    kept = os.environ.get("EMBED_TEST_STACK")
-    running = Stack(Path(kept) if kept else tmp_path_factory.mktemp("stack"))
-    try:
-        running.up(mariadb=True)
+    with services(tmp_path_factory.mktemp("stack")) as running:
         running.register_connector()
         yield running
-    finally:
-        if not kept:
-            running.down(purge=True)
 
 
 @pytest.fixture(scope="session")
 def avro_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A stack of its own whose connector writes Avro, with the schema registry; up from its first use on."""
+    if kind() != "local":
+        pytest.skip(f"needs a stack that writes Avro, which only local processes are, and EMBED_STACK is {kind()}")
     kept = os.environ.get("EMBED_TEST_STACK")
     preload()  # while the services start
     running = Stack(Path(f"{kept}-avro") if kept else tmp_path_factory.mktemp("avro-stack"))
@@ -49,8 +45,10 @@ def avro_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def mended(stack: Stack) -> Iterator[Stack]:
+def mended(stack: Services) -> Iterator[Stack]:
     """The stack for a test that takes services down: whatever happens, they run again afterwards."""
+    if not isinstance(stack, Stack):
+        pytest.skip(f"takes services down, which it may do to local processes only, and EMBED_STACK is {kind()}")
     try:
         yield stack
     finally:
@@ -59,7 +57,7 @@ def mended(stack: Stack) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def endpoints(stack: Stack) -> Endpoints:
+def endpoints(stack: Services) -> Endpoints:
     """Where the session's services answer."""
     return stack.endpoints()
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import os
+import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +13,7 @@ from typing import Any, LiteralString, TypeVar
 
 import psycopg
 import yaml
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from psycopg import sql
 from psycopg.rows import dict_row
@@ -26,7 +25,6 @@ from tests.command import CommandProcess, Finished
 
 __all__ = ["CommandProcess", "Finished", "World"]
 T = TypeVar("T")
-_numbers = itertools.count(1)
 
 
 @dataclass
@@ -46,7 +44,7 @@ class World:
     @classmethod
     def create(cls, endpoints: Endpoints, folder: Path, *, model: str) -> World:
         """Make two source tables, `<name>_a` and `<name>_b` (id, title, body, category, price, status)."""
-        name = f"t{os.getpid()}_{next(_numbers)}"
+        name = f"t{secrets.token_hex(4)}"
         world = cls(endpoints, folder, model, name, [])
         for suffix in ("a", "b"):
             world.source(
@@ -192,15 +190,22 @@ class World:
     def end_offsets(self, *suffixes: str) -> dict[tuple[str, int], int]:
         """The end of every partition of the tables' topics, as the broker says now."""
         reader = Consumer({"bootstrap.servers": self.endpoints.bootstrap_servers, "group.id": "ends"})
+
+        def ends() -> list[dict[tuple[str, int], int]]:
+            found = {}
+            try:
+                for topic in map(self.topic, suffixes or ("a", "b")):
+                    for partition in reader.list_topics(topic, timeout=10).topics[topic].partitions:
+                        place = TopicPartition(topic, partition)
+                        found[topic, partition] = reader.get_watermark_offsets(place, timeout=10)[1]
+            except KafkaException as error:
+                if not error.args[0].retriable():
+                    raise
+                return []  # a partition just made has no leader yet
+            return [found]
+
         try:
-            ends = {}
-            for suffix in suffixes or ("a", "b"):
-                topic = self.topic(suffix)
-                for partition in reader.list_topics(topic, timeout=10).topics[topic].partitions:
-                    ends[topic, partition] = reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)[
-                        1
-                    ]
-            return ends
+            return self.until(ends)[0]
         finally:
             reader.close()
 

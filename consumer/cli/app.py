@@ -13,14 +13,16 @@ import typer
 from consumer import __version__
 from consumer.cli.config import config_app
 from consumer.cli.demo import demo
-from consumer.cli.jobs import failed_app, offsets_app, replay, search_command, status_command
+from consumer.cli.jobs import failed_app, offsets_app, search_command, status_command
 from consumer.cli.options import ConfigOption, GroupOption, given, load
+from consumer.cli.replay import replay
 from consumer.cli.stack import app as stack_app
 from consumer.errors import Exit
 from consumer.settings import DEFAULT_FILE
 
 app = typer.Typer(
-    help="Keep pgvector embeddings as fresh and as trustworthy as the rows they come from.",
+    help="Keep pgvector embeddings as fresh and as trustworthy as the rows they come from.\n\n"
+    "Without a command: run the consumer, as `run` does.",
     no_args_is_help=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -41,7 +43,9 @@ def root(
     group: GroupOption = None,
     config: ConfigOption = None,
     no_wait: NoWaitOption = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Without a command: run the consumer."""
     if context.invoked_subcommand is not None:

@@ -28,7 +28,7 @@ def validate(config: ConfigOption = None) -> None:
     for entry in loaded.settings.tables:
         TableContent(content_spec(entry))
     where = loaded.file or "defaults and environment"
-    typer.echo(f"The settings hold ({where}, {len(loaded.settings.tables)} tables).")
+    typer.echo(f"The settings hold ({where}, tables: {len(loaded.settings.tables)}).")
 
 
 @config_app.command()

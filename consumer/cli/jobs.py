@@ -1,84 +1,40 @@
-"""The commands beside the consumer: replay, offsets, failed documents, search, status.
+"""The commands beside the consumer: offsets, failed documents, search, status.
 
 What could lose something prints its plan and changes nothing without `--execute`.
 """
 
 from __future__ import annotations
 
-import signal
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from threading import Event
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.live import Live
 
-from consumer.cli.options import ConfigOption, GroupOption, load
-from consumer.cli.output import print_json, progress, remark, stderr, stdout
+from consumer.cli.options import (
+    ConfigOption,
+    ExecuteOption,
+    GroupOption,
+    JsonOption,
+    PartitionOption,
+    SourceOption,
+    TopicOption,
+    load,
+    wrong_usage,
+)
+from consumer.cli.output import print_json, remark, stdout
 from consumer.errors import Exit, Stop
 
 if TYPE_CHECKING:
     from consumer.operations.status import Status
     from consumer.settings import Settings
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-ExecuteOption = Annotated[bool, typer.Option("--execute", help="Do it; without this only the plan is printed.")]
-TopicOption = Annotated[str, typer.Option("--topic", help="Topic of a table in the settings.")]
-PartitionOption = Annotated[int | None, typer.Option("--partition", min=0, help="One partition; default: all.")]
-SourceOption = Annotated[str | None, typer.Option("--source", help="Only this source.")]
 WATCH_SECONDS = 2.0
 LISTED = 100_000  # more failed documents than anyone reads
 
 offsets_app = typer.Typer(help="Show where the group stands, or move it.", no_args_is_help=True)
 failed_app = typer.Typer(help="Documents that could not be applied: look, retry, forget.", no_args_is_help=True)
-
-
-def replay(
-    topic: TopicOption,
-    partition: PartitionOption = None,
-    from_offset: Annotated[int | None, typer.Option(min=0, help="First offset; one partition only.")] = None,
-    from_datetime: Annotated[str | None, typer.Option(help="ISO 8601; UTC unless it names a zone.")] = None,
-    from_beginning: Annotated[bool, typer.Option("--from-beginning", help="From the first event there is.")] = False,
-    to_offset: Annotated[int | None, typer.Option(min=0, help="Ends before it; at most the group's position.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write again what already stands at the event.")] = False,
-    execute: ExecuteOption = False,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    group: GroupOption = None,
-) -> None:
-    """Read events again and apply them, beside a running group. Run it again to resume after an interruption."""
-    if sum((from_offset is not None, from_datetime is not None, from_beginning)) != 1:
-        raise _usage("Give exactly one of --from-offset, --from-datetime, --from-beginning.")
-    settings = load(config, group)
-    from consumer.cli.views import replay_json, show_replay_plan, show_replay_result
-    from consumer.operations import replay as job
-    from consumer.operations.wiring import open_broker, open_store
-
-    from_ms = _milliseconds(from_datetime) if from_datetime else None
-    request = job.Request(topic, partition, from_offset, from_ms, to_offset, force)
-    broker = open_broker(settings)
-    broker.check()
-    with open_store(settings) as store:
-        plan = job.plan(request, settings, broker, store)
-    if not as_json:
-        show_replay_plan(plan)
-    summary = None
-    if execute and plan.events:
-        from consumer.observe import configure_logging
-
-        if stderr().is_terminal:  # a line for every transaction would tear the bar
-            configure_logging("warning", settings.log.format, fields={"group": plan.name})
-        stopping = _stopped_by_signals()
-        with progress("replay", plan.events) as advanced:
-            summary = job.execute(plan, settings, broker, stopping, advanced)
-    if as_json:
-        print_json(replay_json(plan, summary))
-    else:
-        show_replay_result(plan, summary)
-    if summary and not summary.finished:
-        raise typer.Exit(Exit.INTERRUPTED)
 
 
 @offsets_app.command("show")
@@ -137,7 +93,7 @@ def failed_list(
 ) -> None:
     """Reasons with their counts, then the documents, oldest first."""
     if state not in (None, "retrying", "dead"):
-        raise _usage(f"There is no state {state}: it is retrying or dead.")
+        raise wrong_usage(f"There is no state {state}: it is retrying or dead.")
     settings = load(config, group)
     from consumer.cli.views import failed_json, failed_table, reasons_table
     from consumer.operations.failed import reasons
@@ -172,7 +128,7 @@ def failed_retry(
 
     chosen, settings = selector(failure_id, source, everything), load(config, group)
     with open_store(settings) as store:
-        typer.echo(f"{store.retry_failed(chosen)} failed documents are due now.")
+        typer.echo(f"Failed documents that are due now: {store.retry_failed(chosen)}.")
 
 
 @failed_app.command("discard")
@@ -192,7 +148,7 @@ def failed_discard(
     chosen, settings = selector(failure_id, source, everything), load(config, group)
     with open_store(settings) as store:
         if execute:
-            typer.echo(f"{store.discard_failed(chosen)} failed documents are forgotten.")
+            typer.echo(f"Failed documents forgotten: {store.discard_failed(chosen)}.")
             return
         rows = store.list_failed(chosen, LISTED)
     stdout().print(reasons_table(reasons(rows)))
@@ -265,29 +221,3 @@ def _readings(settings: Settings) -> Iterator[tuple[Status, float | None]]:
             now = read_status(settings, broker, store)
             yield now, eta_seconds(before, now)
             before = now
-
-
-def _stopped_by_signals() -> Event:
-    """Set by the first signal, so that the transaction under way is finished; a second one ends at once."""
-    stopping = Event()
-
-    def stop(number: int, _: Any) -> None:
-        stopping.set()
-        signal.signal(number, signal.SIG_DFL)
-        remark("Stopping after this transaction.")
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    return stopping
-
-
-def _milliseconds(text: str) -> int:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise _usage(f"{text} is no date and time; write 2026-01-31T12:00:00Z.") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def _usage(what: str) -> Stop:
-    return Stop(what, exit_code=Exit.USAGE)

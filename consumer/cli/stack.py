@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -60,6 +61,8 @@ def up(
             watcher.service("connector", "starting")
             stack.register_connector()
             watcher.service("connector", "ready")
+    if sys.stderr.isatty():
+        print(file=sys.stderr)
     write_sql_script(stack.layout.sql, endpoints)
     written = write_settings(config, home / "embed-consumer.yaml", endpoints)
     if written != config:

@@ -218,7 +218,7 @@ def status_view(status: Status, eta_seconds: float | None = None) -> RenderableT
     if eta_seconds is not None:
         verdict.append(f", caught up in about {eta_seconds:.0f} s", style="default not bold")
     members = "unknown" if status.members is None else str(status.members)
-    parts: list[RenderableType] = [verdict, Text(f"group {status.group}, {members} members"), Text()]
+    parts: list[RenderableType] = [verdict, Text(f"group {status.group}, live members: {members}"), Text()]
     parts += [Text(f"! {problem}", style="yellow") for problem in status.problems]
     parts += [_partitions(status), Text(), _sources(status), Text(), Text(_search(status))]
     parts += [Text(f"heartbeat of {prefix}: {age:.1f} s ago") for prefix, age in sorted(status.heartbeats.items())]

@@ -111,9 +111,7 @@ class Stack:
         """
         watcher = watcher or Unwatched()
         self.layout.create()
-        # One start of a user at a time, or two stacks could choose the same free port.
-        turn = artifacts.default_cache() / "start.lock"
-        with exclusive(self.layout.lock, patience=300), exclusive(turn, patience=300):
+        with exclusive(self.layout.lock, patience=300):
             state = State.load(self.layout) or State.new()
             state.format = wire or state.format
             state.mariadb = state.mariadb if mariadb is None else mariadb
@@ -122,10 +120,12 @@ class Stack:
             who = binaries.account()
             programs = binaries.programs(who, self._cache)
             state.postgres_data = str(binaries.data_folder(self.layout.data("postgres"), who))
-            self._assign_ports(state)
-            state.save(self.layout)
-            write_private(self.layout.config("log4j2.properties"), LOG4J2)
-            self._start(self._services(state, jars, programs, who), watcher)
+            # From choosing ports until all are taken, one start of a user at a time: two would choose the same ones.
+            with exclusive(artifacts.default_cache() / "start.lock", patience=300):
+                self._assign_ports(state)
+                state.save(self.layout)
+                write_private(self.layout.config("log4j2.properties"), LOG4J2)
+                self._start(self._services(state, jars, programs, who), watcher)
             return _endpoints(state)
 
     def down(self, *, purge: bool = False) -> None:

@@ -6,7 +6,6 @@ commits: a long model call, a rebalance or a dependency that is down is not deat
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 
@@ -58,7 +57,6 @@ class Health:
         self._tick_timeout, self._stuck_after = tick_timeout, stuck_after
         self._lock = Lock()
         self._ticked: float | None = None
-        self._threads: dict[str, Callable[[], bool]] = {}
         self._partitions: dict[tuple[str, int], _Progress] = {}
         self._ready: dict[str, Check] = {name: Check(name, False, "not yet") for name in READY_CHECKS}
 
@@ -66,16 +64,6 @@ class Health:
         """The main loop has polled."""
         with self._lock:
             self._ticked = now
-
-    def watch_thread(self, name: str, is_alive: Callable[[], bool]) -> None:
-        """The process needs this thread: `is_alive` (of threading.Thread) is asked at each request."""
-        with self._lock:
-            self._threads[name] = is_alive
-
-    def forget_thread(self, name: str) -> None:
-        """The thread was ended on purpose."""
-        with self._lock:
-            self._threads.pop(name, None)
 
     def set_ready(self, name: str, ok: bool, reason: str) -> None:
         """One part of readiness (`assigned`, `model`, `store`, or another) and why; no secret in the reason."""
@@ -102,12 +90,16 @@ class Health:
             self._partitions.pop((topic, partition), None)
 
     def live(self, now: float) -> Report:
-        """Does the loop make progress? Checks `loop`, each watched thread, each assigned partition."""
+        """Does the loop make progress? Checks `loop` and each assigned partition.
+
+        No other thread is asked: one that dies ends the process (`operations/run`).
+        """
         with self._lock:
-            threads, partitions = list(self._threads.items()), list(self._partitions.items())
             checks = [self._loop_check(now)]
-        checks += [_thread_check(name, is_alive()) for name, is_alive in threads]
-        checks += [self._partition_check(f"partition {t}[{p}]", state, now) for (t, p), state in sorted(partitions)]
+            checks += [
+                self._partition_check(f"partition {topic}[{number}]", state, now)
+                for (topic, number), state in sorted(self._partitions.items())
+            ]
         return Report(tuple(checks))
 
     def ready(self, now: float) -> Report:
@@ -130,7 +122,3 @@ class Health:
         if rested <= self._stuck_after:
             return Check(name, True, f"{behind} behind, at offset {state.position}")
         return Check(name, False, f"stuck at offset {state.position} for {rested:.0f} s, {behind} behind")
-
-
-def _thread_check(name: str, alive: bool) -> Check:
-    return Check(f"thread {name}", alive, "runs" if alive else "has died")

@@ -83,9 +83,15 @@ class HttpServer:
         """`http://host:port`, with the port that was really bound."""
         return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
 
-    def is_alive(self) -> bool:
-        """Whether the serving thread runs."""
-        return self._thread.is_alive()
+    def check(self) -> None:
+        """Raise Stop if the serving thread has died: a process that nobody can ask how it is must not go on."""
+        if not self._thread.is_alive():
+            raise Stop(
+                f"Nothing answers at {self.url} any more.",
+                "The thread that served metrics and health has died.",
+                "Start the process again; the lines above may say why.",
+                exit_code=Exit.FAILED,
+            )
 
     def close(self) -> None:
         """Stop serving and free the port; safe to call twice."""

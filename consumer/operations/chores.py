@@ -49,6 +49,7 @@ class Chores:
         self._store, self._pipeline, self._telemetry = store, pipeline, telemetry
         self._tables, self._generation = tables, generation
         self._build_index, self._index_due, self._index_again = build_index, 0.0, index_again_seconds
+        self._bug: Exception | None = None  # what the index thread died of
         self._at_end: set[str] = set()
         self._stale_after: dict[str, int] | None = {}  # per source, how far the search has come; None: none are left
         self._chores = [
@@ -70,7 +71,12 @@ class Chores:
         return None
 
     def index_when_loaded(self) -> None:
-        """Start the index build when every assigned partition has been at its end since the start; until it is done."""
+        """Start the index build when every assigned partition has been at its end since the start; until it is done.
+
+        What no fault of ours explains in the build's thread is raised here, in the caller's.
+        """
+        if self._bug is not None:
+            raise self._bug
         if time.monotonic() < self._index_due:
             return
         held = {p: h for p, h in self._telemetry.held.items() if any(p[0] == table.topic for table in self._tables)}
@@ -100,6 +106,8 @@ class Chores:
         except Fault as fault:
             _log.error("the vector index could not be built; search stays exact", error=str(fault))
             return
+        except Exception as bug:
+            self._bug = bug
         self._index_due = time.monotonic() + self._index_again
 
     def _read_heartbeats(self) -> None:

@@ -64,11 +64,11 @@ class Reset:
             )
         if self.to > stored:
             return (
-                f"skips {self.to - stored} offsets: their changes are missing until the rows change again; later, "
-                f"`replay --topic {at.topic} --partition {at.partition} --from-offset {stored}` brings them back"
+                f"skips {self.to - stored} of its offsets: their changes are missing until the rows change again; "
+                f"later, `replay --topic {at.topic} --partition {at.partition} --from-offset {stored}` brings them back"
             )
         if self.to < stored:
-            return f"reads {stored - self.to} offsets again: documents that are newer stay as they are"
+            return f"reads {stored - self.to} of its offsets again: documents that are newer stay as they are"
         return "stays where it is"
 
 

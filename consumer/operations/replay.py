@@ -1,8 +1,8 @@
 """Replay: read a range of a topic again and apply it, beside a running group.
 
 Ordering guard and compare-and-set make it safe: nothing newer is changed, nothing is lost. Progress is kept in
-`offsets` under a name made from what was asked, with an epoch of its own; the group's rows and the broker's offsets are
-not touched.
+`offsets` under a name made from what was asked, with an epoch of its own, until the replay is done; the group's rows
+and the broker's offsets are not touched.
 
 A replay never leaves a document at an older state than the group has applied. Up to the group's own position that needs
 no care: what the range has of a document ends with its last state. A replay that ends before (`--to-offset`) has not
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from threading import Event
@@ -131,6 +132,7 @@ def execute(
     Metrics are served like the consumer's. Raises Stop if another process runs the same replay.
     """
     metrics, engine = Metrics(settings.slo.threshold_seconds), load_model(settings)
+    engine.warm_up()
     tables = {topic: _past_truncates(table) for topic, table in build_tables(settings, engine).items()}
     telemetry = Telemetry(metrics, tables, kind="replay")
     with open_store(settings) as store, serve(settings.http.listen, metrics, telemetry.health) as http:
@@ -182,8 +184,7 @@ class _Run:
                 )
             self.advanced(sum(advance.end - advance.start for advance in settled.stored))
         if not self.stopping.is_set():
-            self._rewind()
-            self.summary.finished = True
+            self._forget()
 
     def _acquire(self) -> list[Range]:
         """Take the progress over. A row of no use any more (topic made anew, events expired) starts again."""
@@ -191,7 +192,7 @@ class _Run:
         for part in self.plan.parts:
             row = rows.get((part.topic, part.partition))
             if row is not None and not _useful(row, part.topic_id, part.start):
-                self._set(part, part.start)
+                self.store.reset_offset(self.plan.name, part.topic, part.topic_id, part.partition, part.start)
         wanted = [Wanted(part.topic, part.topic_id, part.partition, part.start) for part in self.plan.parts]
         held = self.store.acquire(self.plan.name, wanted)
         return [
@@ -224,13 +225,11 @@ class _Run:
         current = (table.content.table_hash, self.generation.number)
         return stored.state == "embedded" and (stored.table_hash, stored.generation) != current
 
-    def _rewind(self) -> None:
-        """Done: the same request begins anew the next time."""
-        for part in self.plan.parts:
-            self._set(part, part.start)
-
-    def _set(self, part: Part, offset: int) -> None:
-        self.store.reset_offset(self.plan.name, part.topic, part.topic_id, part.partition, offset)
+    def _forget(self) -> None:
+        """Done: progress serves those that stop early, and the same request begins anew the next time."""
+        with suppress(Abandoned):
+            patiently(lambda: self.store.forget_job(self.plan.name), self.stopping.wait, self.telemetry.retrying)
+            self.summary.finished = True
 
 
 def _starts(request: Request, broker: Broker, chosen: list[Position]) -> dict[Partition, int]:

@@ -6,7 +6,7 @@ The model is loaded and warm before the group is joined, so that a partition nev
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from threading import Event
 
@@ -54,10 +54,13 @@ def run_consumer(settings: Settings, stopping: Event, *, wait: bool = True) -> N
     metrics = Metrics(settings.slo.threshold_seconds)
     metrics.declare([table.source for table in settings.tables])
     broker = open_broker(settings)
-    if not wait:
-        broker.check()  # before the seconds that the model takes
+    if not wait:  # before the seconds that the model takes
+        broker.check()
+        with open_store(settings) as store:
+            store.generation()
     _log.info("loading the model", model=settings.embedding.model)
     engine = load_model(settings)
+    engine.warm_up()
     tables = build_tables(settings, engine)
     telemetry = Telemetry(metrics, tables)
     telemetry.health.set_ready("model", True, f"{engine.identity.model} on {engine.device}")
@@ -70,7 +73,7 @@ def run_consumer(settings: Settings, stopping: Event, *, wait: bool = True) -> N
         except Abandoned:
             return
         telemetry.health.set_ready("store", True, "reachable")
-        _consume(settings, broker, store, generation, engine, tables, telemetry, stopping)
+        _consume(settings, broker, store, generation, engine, tables, telemetry, http.check, stopping)
 
 
 def _ready(settings: Settings, broker: Broker, store: Store, engine: Engine) -> Generation:
@@ -86,6 +89,7 @@ def _consume(
     engine: Engine,
     tables: Mapping[str, Table],
     telemetry: Telemetry,
+    check_http: Callable[[], None],
     stopping: Event,
 ) -> None:
     pipeline = build_pipeline(settings, engine, store, generation, tables, telemetry, stopping)
@@ -105,7 +109,7 @@ def _consume(
             telemetry.notice,
         )
         try:
-            run(source, pipeline.process, chores.next, _Ticking(telemetry, source, chores), stopping)
+            run(source, pipeline.process, chores.next, _Ticking(telemetry, source, chores, check_http), stopping)
         finally:
             source.close()
     _log.info("left the group, everything taken is stored")
@@ -117,10 +121,15 @@ def _acquire(store: Store, group: str, claims: Sequence[Claim]) -> dict[Partitio
 
 
 class _Ticking:
-    """The main thread's part of the report: liveness every round, positions about once a second."""
+    """The main thread's part of the report: liveness every round, positions and the other threads about once a second.
 
-    def __init__(self, telemetry: Telemetry, source: KafkaSource, chores: Chores) -> None:
-        self._telemetry, self._source, self._chores = telemetry, source, chores
+    A thread that died ends the process: the worker's fault comes out of its future, those of the others out of here.
+    """
+
+    def __init__(
+        self, telemetry: Telemetry, source: KafkaSource, chores: Chores, check_http: Callable[[], None]
+    ) -> None:
+        self._telemetry, self._source, self._chores, self._check_http = telemetry, source, chores, check_http
         self._due = 0.0
 
     def __call__(self) -> None:
@@ -131,6 +140,7 @@ class _Ticking:
         self._source.watermarks()
         self._telemetry.positions(self._source.holdings.held, self._source.waiting)
         self._chores.index_when_loaded()
+        self._check_http()
 
 
 def _build_info(metrics: Metrics, engine: Engine) -> None:

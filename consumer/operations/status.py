@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from consumer.content import table_hash
-from consumer.errors import Fault, Reject
-from consumer.events import Record, decode_event
+from consumer.errors import Fault
+from consumer.events import Record
 from consumer.observe import FRESH_HEARTBEAT_SECONDS
+from consumer.operations.commits import committed_us
 from consumer.operations.offsets import Position, group_offsets, positions
 from consumer.operations.wiring import content_spec
 from consumer.planning import Partition
@@ -151,11 +152,11 @@ def freshness(
     place = (at.topic, at.partition)
     if at.lag:
         record = oldest.get(place)
-        if record is not None:
-            seconds = _age(_committed_us(record), now_us)
-            return Freshness(*place, seconds, f"{at.lag} events wait, the oldest {seconds:.1f} s old")
-        if place not in oldest:
-            return Freshness(*place, None, f"{at.lag} events wait, their age could not be read")
+        if record is not None and (since_us := committed_us(record)) is not None:
+            seconds = _age(since_us, now_us)
+            return Freshness(*place, seconds, f"{at.lag} waiting, the oldest {seconds:.1f} s old")
+        if record is not None or place not in oldest:
+            return Freshness(*place, None, f"{at.lag} waiting, their age could not be read")
     if heartbeat_age is None:
         return Freshness(*place, None, "at its end, but no heartbeat of the connector was ever seen")
     if heartbeat_age > FRESH_HEARTBEAT_SECONDS:
@@ -176,15 +177,6 @@ def _waiting(found: Sequence[Position]) -> int:
 
 def _next(at: Position) -> int:
     return at.first if at.stored is None or at.recreated else max(at.stored, at.first)
-
-
-def _committed_us(record: Record) -> int:
-    """The commit on the source; where the event does not tell, when the producer sent it."""
-    try:
-        ts_us = decode_event(record).order.ts_us
-    except Reject:
-        ts_us = None
-    return record.timestamp_ms * 1000 if ts_us is None else ts_us
 
 
 def _attempt(status: Status, ask: Callable[[], None]) -> bool:

@@ -7,9 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Container, Iterable, Mapping
 from typing import Literal
 
-from consumer.errors import Reject, Retry
-from consumer.events import Record, decode_event
+from consumer.errors import Retry
+from consumer.events import Record
 from consumer.observe import Health, LagTracker, Metrics, Stamps, freshness_batch, get_logger, stage_split
+from consumer.operations.commits import committed_us
 from consumer.planning import Batch, DocumentKey, Outcome, Partition, Planned, Table, document_key
 from consumer.source import Held, RegistryWait
 from consumer.steps import Work, now_us
@@ -60,7 +61,7 @@ class Telemetry:
             self.health.partition_progress(*partition, state.stored, state.end, now, in_flight=busy)
         self.held = dict(held)
         self.metrics.queue_depth.set_all({(t, str(p)): max(s.end - s.stored, 0) for (t, p), s in held.items()})
-        reason = f"{len(held)} partitions" if held else "no partition assigned yet"
+        reason = f"partitions: {len(held)}" if held else "no partition assigned yet"
         self.health.set_ready("assigned", bool(held), reason)
 
     def waiting(self, batches: Iterable[Batch]) -> None:
@@ -77,7 +78,7 @@ class Telemetry:
             self.lag.pending(self._place(partition[0]), partition[1], None)
         for partition, record in first.items():
             if self._pending.get(partition) is not record and partition[0] in self._tables:
-                self.lag.pending(self._place(partition[0]), partition[1], _committed_us(record))
+                self.lag.pending(self._place(partition[0]), partition[1], committed_us(record))
         self._pending = first
 
     def done(self, work: Work, planned: Planned, applied: Applied) -> None:
@@ -228,10 +229,3 @@ def _without(outcomes: Iterable[Outcome], dropped: Container[DocumentKey]) -> li
         else outcome
         for outcome in outcomes
     ]
-
-
-def _committed_us(record: Record) -> int | None:
-    try:
-        return decode_event(record).order.ts_us
-    except Reject:
-        return record.timestamp_ms * 1000

@@ -51,7 +51,7 @@ def migrator_dsn(settings: Settings) -> str:
 
 
 def load_model(settings: Settings) -> Engine:
-    """The engine exactly as configured, warmed up. Raises Stop if that is not possible."""
+    """The engine exactly as configured; not warmed up. Raises Stop if that is not possible."""
     chosen = settings.embedding
     engine = load_engine(
         EngineConfig(
@@ -66,7 +66,6 @@ def load_model(settings: Settings) -> Engine:
         )
     )
     adopt_library_loggers()
-    engine.warm_up()
     return engine
 
 

@@ -32,6 +32,8 @@ class Section(BaseModel):
 
 
 class KafkaSettings(Section):
+    """The cluster that the topics are in."""
+
     bootstrap_servers: str = Field("localhost:9092", description="host:port of one or more brokers, comma-separated")
     properties: dict[str, str | int | float | bool] = Field(
         default_factory=dict, description="any librdkafka property (SASL, TLS, …) that the product does not own"
@@ -79,6 +81,8 @@ class RegistrySettings(Section):
 
 
 class StoreSettings(Section):
+    """The Postgres that the vectors are in."""
+
     dsn: SecretStr = Field(
         SecretStr("postgresql://embedder@localhost:5432/vectors"), description="where the vectors live (writer role)"
     )
@@ -89,10 +93,14 @@ class StoreSettings(Section):
 
 
 class SourceSettings(Section):
+    """The database that the rows come from; the consumer itself never reads it."""
+
     dsn: SecretStr | None = Field(None, description="the source database, read by doctor and status only")
 
 
 class EmbeddingSettings(Section):
+    """The model, exactly: what is set here decides which vectors may be compared."""
+
     engine: Literal["torch"] = "torch"
     model: str = Field(
         "sentence-transformers/all-MiniLM-L6-v2", description="hub id, local folder, or package:<import name>"
@@ -107,6 +115,8 @@ class EmbeddingSettings(Section):
 
 
 class IndexSettings(Section):
+    """How vectors are stored and indexed; the same for the life of a vector space."""
+
     metric: Literal["cosine", "l2", "ip"] = "cosine"
     m: int = Field(16, ge=2, le=100)
     ef_construction: int = Field(64, ge=4, le=1000)
@@ -114,31 +124,43 @@ class IndexSettings(Section):
 
 
 class BatchSettings(Section):
+    """What one transaction may hold at most."""
+
     max_events: int = Field(1000, ge=1, le=100_000)
     max_bytes: ByteSize = Field(ByteSize(64 * 1024 * 1024), description="bytes of Kafka records in one batch")
     max_seconds: float = Field(0.5, gt=0, description="seconds of model work at the measured rate")
 
 
 class SloSettings(Section):
+    """The objective: this share of changes is searchable within so many seconds of its commit."""
+
     objective: float = Field(0.99, gt=0, lt=1)
     threshold_seconds: float = Field(60, gt=0)
 
 
 class HttpSettings(Section):
+    """Where `/metrics`, `/healthz` and `/readyz` are served, as host:port; if it is taken, on the next free port."""
+
     listen: str = Field("127.0.0.1:9464", pattern=r"^\S+:\d{1,5}$")
 
 
 class LogSettings(Section):
+    """What is logged, and how: `auto` is for people on a terminal and JSON elsewhere."""
+
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"
 
 
 class ChunkSettings(Section):
+    """Length of a chunk and what it shares with the one before, in tokens of the model."""
+
     max_tokens: int = Field(256, ge=8)
     overlap: int = Field(32, ge=0)
 
 
 class TableSettings(Section):
+    """One source table: which rows are in the index, and as what."""
+
     topic: str = Field(description="<topic.prefix>.<schema>.<table>, or the topic a router writes")
     source: str = Field(
         "", description="name of the source; default: the topic. For a routed topic: <topic.prefix>.<schema>.<table>"

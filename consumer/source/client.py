@@ -157,4 +157,8 @@ def fault_of(error: KafkaError, servers: str) -> Retry | Stop:
         )
     if error.fatal():
         return Stop(f"The Kafka client cannot go on ({error.name()}).", "", "Start the process again.")
-    return Retry(f"Kafka at {servers} does not answer ({error.name()}).")
+    return Retry(
+        f"Kafka at {servers} does not answer ({error.name()}).",
+        "No broker runs there, it is still starting, or the network is in between.",
+        "Start it, or correct kafka.bootstrap_servers (EMBEDDING_KAFKA__BOOTSTRAP_SERVERS).",
+    )

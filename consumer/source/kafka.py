@@ -263,6 +263,9 @@ class KafkaSource:
             self._notice("broker commit put off", reason=error.args[0].name())
 
     def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:  # joined as soon as it is there
+            self._notice("a topic of the settings does not exist yet", reason=error.str())
+            return
         fault = fault_of(error, self._broker.servers)
         if isinstance(fault, Stop):
             self._fault = fault

@@ -40,6 +40,8 @@ ON CONFLICT (group_id, topic, partition) DO UPDATE
 SET topic_id = excluded.topic_id, epoch = o.epoch + 1, next_offset = excluded.next_offset, updated_at = now()
 """
 
+_FORGET = "DELETE FROM offsets WHERE group_id = %s AND starts_with(group_id, %s)"
+
 _HEARTBEATS = "SELECT topic_prefix, ts_us FROM heartbeats"
 
 
@@ -77,6 +79,11 @@ def offsets(connection: Connection[Any], group: str | None) -> list[StoredOffset
 def reset(connection: Connection[Any], group: str, topic: str, topic_id: str, partition: int, next_offset: int) -> None:
     """Move one position and take its epoch."""
     connection.execute(_RESET, [group, topic, topic_id, partition, next_offset])
+
+
+def forget(connection: Connection[Any], job: str) -> None:
+    """Remove every position of a job; never those of the group."""
+    connection.execute(_FORGET, [job, JOB])
 
 
 def heartbeats(connection: Connection[Any]) -> dict[str, int]:

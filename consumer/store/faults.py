@@ -59,34 +59,53 @@ def fault_of(error: psycopg.Error, where: str, phase: Phase) -> Fault:
     """The fault that says what the caller must decide about this error."""
     state = error.sqlstate or ""
     if state in _TOO_SLOW:
-        return TooSlow(f"Postgres at {where} took too long (SQLSTATE {state}).", "The work was cancelled.")
+        return TooSlow(
+            f"Postgres at {where} took too long (SQLSTATE {state}).",
+            "The work was cancelled.",
+            "Run the command again when the database is quieter.",
+        )
     if not state and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-        return _unreachable(error, where)
+        return _unreachable(error, where, phase)
     if _PATIENCE.fullmatch(state):
-        return Retry(f"Postgres at {where} asked for patience (SQLSTATE {state}).")
+        return Retry(
+            f"Postgres at {where} asked for patience (SQLSTATE {state}).",
+            "It is starting, ending, or busy.",
+            "Run the command again in a while.",
+        )
     if phase is Phase.WRITE and (_DATA.fullmatch(state) or isinstance(error, psycopg.DataError)):
         return DataFault(state)
     return _stop(state or type(error).__name__, where, phase)
 
 
-def _unreachable(error: psycopg.Error, where: str) -> Fault:
+def _unreachable(error: psycopg.Error, where: str, phase: Phase) -> Fault:
     if _REFUSED.search(str(error)):
-        return _refused_login(where)
-    return Retry(f"Postgres at {where} is not reachable.", "The connection failed or was lost.")
+        return _refused_login(where, phase)
+    return Retry(
+        f"Postgres at {where} is not reachable.",
+        "The connection failed or was lost.",
+        f"Start it, or correct {_setting(phase)}.",
+    )
 
 
-def _refused_login(where: str) -> Stop:
+def _refused_login(where: str, phase: Phase) -> Stop:
     return Stop(
         f"Postgres at {where} refuses the login.",
         "User, password, database or pg_hba.conf does not match.",
-        "Correct store.dsn (EMBEDDING_STORE__DSN).",
+        f"Correct {_setting(phase)}.",
         exit_code=Exit.UNREACHABLE,
     )
 
 
+def _setting(phase: Phase) -> str:
+    """The setting that says where to connect and as whom."""
+    if phase is Phase.MIGRATE:
+        return "store.migrator_dsn (EMBEDDING_STORE__MIGRATOR_DSN; by default store.dsn)"
+    return "store.dsn (EMBEDDING_STORE__DSN)"
+
+
 def _stop(state: str, where: str, phase: Phase) -> Stop:
     if _NOT_ALLOWED.fullmatch(state):
-        return _refused_login(where)
+        return _refused_login(where, phase)
     if state == "42501":
         fix = (
             "Use the migrator's DSN (store.migrator_dsn)."

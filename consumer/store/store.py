@@ -157,6 +157,11 @@ class Store:
         with self._session() as connection:
             return assignment.offsets(connection, group)
 
+    def forget_job(self, job: str) -> None:
+        """Remove the progress of a job that is done; the same job then begins anew."""
+        with self._session() as connection:
+            assignment.forget(connection, job)
+
     def reset_offset(self, group: str, topic: str, topic_id: str, partition: int, next_offset: int) -> None:
         """Move a stored offset and take the epoch: whoever holds the partition is fenced. Makes the row if need be."""
         with self._session() as connection:

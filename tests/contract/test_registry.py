@@ -118,6 +118,7 @@ def test_references_come_in_the_order_they_are_read_in_each_once(registry: Regis
     assert parsed(found) == [leaf, left, right, top]
 
 
+@pytest.mark.semantics("wire forms", "schema id that the registry does not know")
 def test_an_unknown_id_is_waited_for_and_heals(registry: Registry, unique: str) -> None:
     before = registry.register(f"{unique}_before", record(f"{unique}_before", "x:int"))
     asked, awaited = client(registry), content(before + 1)

@@ -23,6 +23,7 @@ MOMENTS = ("in a transaction", "at any time", "while joining")
 
 
 @pytest.mark.parametrize("seed", [11])
+@pytest.mark.semantics("faults", "kill -9 of a consumer, at any moment", "nothing is lost, nothing is applied twice")
 def test_ten_kills_in_a_minute(world: World, tiny_model: Path, seed: int) -> None:
     dice, stopping = random.Random(seed), threading.Event()
     world.short_sessions(batch={"max_events": 100})

@@ -18,6 +18,11 @@ from tests.world import World
 
 
 @pytest.mark.parametrize("moment", ["at any time", "in a transaction"])
+@pytest.mark.semantics(
+    "faults",
+    "consumer that wakes up after its partitions have gone",
+    "writes nothing: its epoch is refused",
+)
 def test_a_frozen_consumer_wakes_up_after_its_partitions_have_gone(world: World, tiny_model: Path, moment: str) -> None:
     world.short_sessions(batch={"max_events": 100})
     world.migrate()

@@ -24,11 +24,10 @@ def throwaway_postgres(durable: bool = False) -> Iterator[str]:
     account = _account()
     if account:
         os.chown(folder, account.pw_uid, account.pw_gid)
-    data, port = folder / "data", _free_port()
+    data = folder / "data"
     _run(account, "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
     settings = {
         "listen_addresses": "127.0.0.1",
-        "port": port,
         "unix_socket_directories": "",
         "fsync": "on" if durable else "off",
         "shared_buffers": "256MB",
@@ -38,11 +37,23 @@ def throwaway_postgres(durable: bool = False) -> Iterator[str]:
     with (data / "postgresql.conf").open("a", encoding="utf-8") as conf:
         conf.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
     try:
-        _run(account, "pg_ctl", "-D", data, "-l", folder / "log", "-w", "-t", "60", "start")
-        yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        yield _start(account, folder)
     finally:
         _run(account, "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(account: pwd.struct_passwd | None, folder: Path, tries: int = 3) -> str:
+    """On a port that was free a moment ago: any connection of the machine may have taken it since, so try again."""
+    port = _free_port()
+    arguments = ("-l", folder / "log", "-o", f"-p {port}", "-w", "-t", "60", "start")
+    try:
+        _run(account, "pg_ctl", "-D", folder / "data", *arguments)
+    except RuntimeError:
+        if tries == 1:
+            raise
+        return _start(account, folder, tries - 1)
+    return f"postgresql://postgres@127.0.0.1:{port}/postgres"
 
 
 def _account() -> pwd.struct_passwd | None:

@@ -77,6 +77,7 @@ def first_record(world: World) -> tuple[bytes, bytes]:
         reader.close()
 
 
+@pytest.mark.semantics("wire forms", "Avro by a registry", "decoded by the writer's schema of each record")
 def test_insert_edit_and_delete_reach_the_view(avro: World) -> None:
     avro.migrate()
     insert = "INSERT INTO {} (id, title, body, category, price) VALUES (1, 'Lamp', 'Old brass', 'home', 9.50)"
@@ -96,6 +97,11 @@ def test_insert_edit_and_delete_reach_the_view(avro: World) -> None:
     assert [state["state"] for state in avro.store("SELECT state FROM documents")] == ["deleted"]
 
 
+@pytest.mark.semantics(
+    "wire forms",
+    "columns added, dropped, renamed or retyped mid-stream",
+    "every record is read by the schema it was written with",
+)
 def test_columns_come_go_and_change_between_two_events(avro: World) -> None:
     """Every record is read with the schema it was written with, in one batch and one by one."""
     avro.tables = avro.tables[:1]
@@ -181,6 +187,7 @@ def writer(avro: World) -> Writer:
     return Writer(avro)
 
 
+@pytest.mark.semantics("faults", "registry away", "waited for; nothing is lost, the member stays in its group")
 def test_the_registry_stops_and_comes_back(avro: World, writer: Writer, avro_stack: Stack) -> None:
     """What is known goes on, what is not waits: nothing is lost, and the member stays in its group."""
     known, other = writer.schema(), writer.schema()
@@ -222,6 +229,11 @@ def test_an_id_that_is_registered_late_is_applied_as_any_other(avro: World, writ
     assert avro.store("SELECT * FROM failed_documents") == []
 
 
+@pytest.mark.semantics(
+    "wire forms",
+    "schema id that the registry does not know",
+    "waited for up to a minute, then the document fails alone and is tried again later",
+)
 def test_an_id_unknown_for_too_long_fails_its_document_alone(avro: World, writer: Writer) -> None:
     known, lost = writer.schema(), writer.schema()
     number = writer.register(known)

@@ -41,6 +41,7 @@ def embeds(consumer: CommandProcess) -> float:
     return sum(v for (name, labels), v in consumer.metrics().items() if name == "chunks_total" and "embedded" in labels)
 
 
+@pytest.mark.semantics("operations", "update of a metadata column")
 def test_an_edit_of_no_text_embeds_nothing(world: World) -> None:
     world.migrate()
     insert(world, 1, " ".join(SENTENCES))
@@ -58,6 +59,7 @@ def test_an_edit_of_no_text_embeds_nothing(world: World) -> None:
         assert {chunk["kafka_offset"] for chunk in after} == {before[0]["kafka_offset"] + 1}
 
 
+@pytest.mark.semantics("operations", "update of a part of the text")
 def test_an_edit_of_the_last_sentence_embeds_only_the_chunks_it_changes(world: World) -> None:
     world.migrate()
     insert(world, 1, " ".join(SENTENCES))
@@ -76,6 +78,7 @@ def test_an_edit_of_the_last_sentence_embeds_only_the_chunks_it_changes(world: W
         assert all(vectors[chunk["content"]] == (chunk["embedding"], chunk["embedded_at"]) for chunk in reused)
 
 
+@pytest.mark.semantics("operations", "row that leaves the filter `when`")
 def test_a_row_that_leaves_the_filter_loses_its_chunks_until_it_comes_back(world: World) -> None:
     world.migrate()
     insert(world, 1, "Old brass")
@@ -96,6 +99,7 @@ def test_a_row_that_leaves_the_filter_loses_its_chunks_until_it_comes_back(world
 
 
 @pytest.mark.parametrize("column", ["title", "body"])
+@pytest.mark.semantics("values", "NULL, empty or blank text", "the document exists, with zero chunks")
 def test_a_row_without_text_has_no_chunks(world: World, column: str) -> None:
     world.tables[0]["text"] = f"{{{{ {column} }}}}"
     world.migrate()
@@ -112,6 +116,7 @@ def test_a_row_without_text_has_no_chunks(world: World, column: str) -> None:
         assert world.store("SELECT state FROM documents") == [{"state": "embedded"}]
 
 
+@pytest.mark.semantics("TOAST", "placeholder in an update")
 def test_a_large_column_that_an_update_leaves_out_keeps_its_text(world: World) -> None:
     """Postgres does not log an unchanged TOASTed value: the event carries a placeholder in its place."""
     world.source(sql.SQL("ALTER TABLE {} ALTER COLUMN body SET STORAGE EXTERNAL").format(world.table()))
@@ -142,6 +147,7 @@ def test_a_large_column_that_an_update_leaves_out_keeps_its_text(world: World) -
         assert world.store("SELECT * FROM failed_documents") == []
 
 
+@pytest.mark.semantics("TOAST", "placeholder that nothing can fill")
 def test_a_large_column_that_nobody_knows_fails_as_incomplete_until_a_full_event(world: World) -> None:
     world.tables = world.tables[:1]
     world.create_topic()
@@ -161,26 +167,11 @@ def test_a_large_column_that_nobody_knows_fails_as_incomplete_until_a_full_event
         world.until(lambda: [chunk["metadata"]["price"] for chunk in chunks(world)] == ["3.00"])
 
 
-def test_a_key_change_that_leaves_a_large_column_out_is_never_silently_wrong(world: World) -> None:
-    """The event of the new key carries a placeholder that no stored document can fill: the row waits as failed."""
-    world.source(sql.SQL("ALTER TABLE {} ALTER COLUMN body SET STORAGE EXTERNAL").format(world.table()))
-    world.migrate()
-    insert(world, 1, " ".join(SENTENCES * 4))
-    with world.consumer():
-        settled(world, 1)
-        update(world, "id = 2")
-        settled(world, 4)
-        _require_placeholder(world)
-        states = {d["source_key"]["id"]: d["state"] for d in world.store("SELECT source_key, state FROM documents")}
-        assert states == {1: "deleted", 2: "failed"}
-        assert [row["error_type"] for row in world.store("SELECT * FROM failed_documents")] == ["incomplete"]
-        assert chunks(world) == []
-        update(world, "body = %s", ["Short again"])
-        settled(world, 5)
-        assert [chunk["content"] for chunk in chunks(world)] == ["Lamp\n\nShort again"]
-        assert world.store("SELECT * FROM failed_documents") == []
-
-
+@pytest.mark.semantics(
+    "operations",
+    "truncate (`t`) among changes of several partitions",
+    "deletes what is older in all partitions of the source; what comes after stays",
+)
 def test_a_truncate_takes_what_was_there_and_leaves_what_comes_after(world: World) -> None:
     world.migrate()
     for number in range(1, 9):
@@ -202,6 +193,7 @@ def test_a_truncate_takes_what_was_there_and_leaves_what_comes_after(world: Worl
         assert len(gone) == 7
 
 
+@pytest.mark.semantics("operations", "tombstone without its delete (compaction)", "deletes")
 def test_a_tombstone_alone_deletes(world: World) -> None:
     """Compaction may leave a tombstone whose delete is gone."""
     world.tables = world.tables[:1]

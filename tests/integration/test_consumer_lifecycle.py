@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
 
+import pytest
 from psycopg import sql
 
 from tests.chaos import held_in_transaction
@@ -37,6 +38,7 @@ def heartbeat_offset(world: World) -> int:
     return rows[0]["at"] or 0
 
 
+@pytest.mark.semantics("faults", "restart when caught up", "no embedding, no document or chunk row written")
 def test_a_restart_when_caught_up_embeds_and_writes_nothing(world: World) -> None:
     assert world.command("migrate").returncode == 0
     Workload(world, 5).run(40)
@@ -53,6 +55,7 @@ def test_a_restart_when_caught_up_embeds_and_writes_nothing(world: World) -> Non
     assert written(world) == before
 
 
+@pytest.mark.semantics("faults", "SIGTERM", "the transaction under way is finished, exit code 0")
 def test_sigterm_finishes_the_batch_in_flight_and_the_other_goes_on(world: World) -> None:
     world.migrate()
     load, stopping = Workload(world, 6), Event()
@@ -111,12 +114,20 @@ def test_consumers_share_partitions_and_take_over_from_one_that_leaves(world: Wo
     assert first.applied() + second.applied() == len(events)
 
 
+@pytest.mark.semantics(
+    "operations",
+    "topic that comes into being while the consumer runs",
+    "joined within seconds, read from its beginning",
+)
 def test_a_topic_that_comes_later_is_joined(world: World) -> None:
     world.migrate()
     Workload(world, 9, ("a",)).run(5)
     with world.consumer() as consumer:
         world.settle("a")
         count = consumer.applied()
+        (said, *_) = consumer.lines("a topic of the settings does not exist yet")
+        assert world.topic("b") in said["reason"]
+        assert not consumer.lines("broker trouble")
         world.source(sql.SQL("INSERT INTO {} (id, title) VALUES (1, 'late')").format(world.table("b")))
         world.until(lambda: world.store("SELECT 1 FROM chunks WHERE source = %s", [world.topic("b")]))
         assert consumer.applied() == count + 1

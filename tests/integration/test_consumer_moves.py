@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from psycopg import sql
 
 from tests.oracle import Oracle
@@ -29,6 +30,11 @@ def wrong(world: World, oracle: Oracle) -> list[str]:
     return oracle.compare(state, read_rows(world.endpoints.source_owner_dsn, tables))
 
 
+@pytest.mark.semantics(
+    "operations",
+    "primary-key change",
+    "a move: fields and vectors go with the row, nothing is embedded; the old key is a gravestone",
+)
 def test_rows_move_with_their_large_columns_and_nothing_is_embedded_again(world: World, tiny_model: Path) -> None:
     world.migrate()
     fill(world, 20)
@@ -47,6 +53,11 @@ def test_rows_move_with_their_large_columns_and_nothing_is_embedded_again(world:
         assert not world.store("SELECT 1 FROM moves")
 
 
+@pytest.mark.semantics(
+    "operations",
+    "primary-key change across two partitions on two consumers, in either order",
+    "the half that comes first waits for the other; the row ends right",
+)
 def test_two_consumers_hand_rows_over_to_each_other(world: World, tiny_model: Path) -> None:
     """The insert may be applied before the delete has left anything: it waits as failed, and is finished then."""
     world.migrate()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from consumer.local import Stack
 from tests.command import CommandProcess
 from tests.envelopes import change, row
@@ -29,6 +31,7 @@ def topic_of(world: World, count: int) -> None:
     world.produce(*(change(row(number), "c") for number in range(count)))
 
 
+@pytest.mark.semantics("faults", "Postgres or Kafka away", "waits, says so, loses nothing, goes on by itself")
 def test_postgres_goes_away_and_comes_back(world: World, mended: Stack) -> None:
     topic_of(world, 50)
     world.migrate()
@@ -51,6 +54,7 @@ def test_postgres_goes_away_and_comes_back(world: World, mended: Stack) -> None:
     assert {document["version"] for document in world.store("SELECT version FROM documents")} == {1}
 
 
+@pytest.mark.semantics("faults", "Postgres or Kafka away")
 def test_kafka_goes_away_and_comes_back(world: World, mended: Stack) -> None:
     topic_of(world, 50)
     world.migrate()
@@ -96,6 +100,7 @@ def test_sigterm_while_postgres_is_away(world: World, mended: Stack) -> None:
         world.until(lambda: keys(world) == set(range(100)))
 
 
+@pytest.mark.semantics("faults", "Postgres or Kafka away")
 def test_both_go_away_under_load(world: World, mended: Stack, tiny_model: Any) -> None:
     """The whole path, connector included: afterwards the store is what the oracle says."""
     world.migrate()

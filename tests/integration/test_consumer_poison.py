@@ -56,6 +56,11 @@ POISON: dict[int, tuple[Raw, str, str]] = {
 KEYLESS: list[Raw] = [(b"{secret", good(90)[1]), (b'"secret"', good(91)[1]), (None, good(92)[1])]
 
 
+@pytest.mark.semantics(
+    "faults",
+    "poison event",
+    "failed document with stage, reason and coordinates; its neighbours go on; the next good event supersedes it",
+)
 def test_poison_fails_alone_with_its_reason(world: World, nan_model: Path) -> None:
     world.model = str(nan_model)
     world.tables = world.tables[:1]
@@ -104,6 +109,11 @@ def test_poison_fails_alone_with_its_reason(world: World, nan_model: Path) -> No
     assert "secret" not in json.dumps([row["error"] for row in failed])
 
 
+@pytest.mark.semantics(
+    "faults",
+    "edit that cannot be applied",
+    "the last good vectors stay searchable, the document is `failed`",
+)
 def test_a_failed_edit_keeps_the_last_good_vectors(world: World) -> None:
     world.tables = world.tables[:1]
     world.tables[0]["text"] = "{{ title }} {{ 1 // divisor }}"

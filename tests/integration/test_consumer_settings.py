@@ -29,6 +29,11 @@ def wrong(world: World, oracle: Oracle) -> list[str]:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
+@pytest.mark.semantics(
+    "operations",
+    "settings of a table that change",
+    "stored rows are rendered again in the background, without an event; only new text is embedded",
+)
 def test_changed_settings_are_applied_to_what_is_stored(
     world: World, tiny_model: Path, change: dict[str, object], embeds: bool
 ) -> None:
@@ -50,6 +55,11 @@ def test_changed_settings_are_applied_to_what_is_stored(
     assert after == before, "no event was needed"
 
 
+@pytest.mark.semantics(
+    "operations",
+    "settings that use a column which was not stored",
+    "the document stays as it is, counted as stale, until an event or a snapshot brings the column",
+)
 def test_a_column_that_was_not_stored_waits_for_its_next_event(world: World) -> None:
     world.tables = world.tables[:1]
     world.tables[0] |= {"metadata": ["category"], "text": "{{ title }}"}

@@ -18,9 +18,10 @@ import yaml
 
 from consumer.errors import Exit
 from consumer.local import Stack
+from tests.stacks import local_only
 from tests.world import CommandProcess
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.stack, local_only, pytest.mark.timeout(300)]
 
 # Somebody's own database, which the demo must not so much as try to reach.
 ELSEWHERE = {"EMBEDDING_STORE__DSN": "postgresql://embedder@127.0.0.1:1/mine", "EMBEDDING_GROUP": "mine"}

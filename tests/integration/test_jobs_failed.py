@@ -74,7 +74,7 @@ def test_retry_renders_again_what_settings_have_healed(divided: World) -> None:
         world.until(lambda: len(world.store("SELECT 1 FROM failed_documents")) == 3)
     world.tables[0]["text"] = "{{ title }} {{ count }}"
     done = world.command("failed", "retry", "--source", world.topic())
-    assert done.stdout == "3 failed documents are due now.\n"
+    assert done.stdout == "Failed documents that are due now: 3.\n"
     with world.consumer():
         world.until(lambda: set(rows(world)) == {"value_undecodable"})
         world.until(lambda: rows(world)["value_undecodable"]["attempts"] == 2)
@@ -101,6 +101,7 @@ def test_an_event_that_can_be_decoded_by_now_is_applied_and_leaves(divided: Worl
     assert [row["version"] for row in world.store("SELECT version FROM documents")] == [1]
 
 
+@pytest.mark.semantics("faults", "failed document whose record has expired", "`record_expired`")
 def test_a_record_that_expired_says_so_and_dies_by_the_schedule(divided: World) -> None:
     world = divided
     world.produce((b"no json", b"{}"), (b'{"id": 1}', b"no json"), event(2, 1, "fine"))

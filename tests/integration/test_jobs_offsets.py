@@ -90,6 +90,7 @@ def test_positions_outside_the_topic_and_unknown_topics_are_refused(world: World
     assert world.topic() in done.stderr
 
 
+@pytest.mark.semantics("order", "topic deleted and made anew")
 def test_a_topic_made_anew_stops_the_consumer_until_a_reset_decides(world: World) -> None:
     world.migrate()
     world.create_topic()

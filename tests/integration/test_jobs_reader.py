@@ -57,6 +57,11 @@ def covered(batches: list[Batch], partition: int) -> list[Advance]:
     return spans
 
 
+@pytest.mark.semantics(
+    "order",
+    "control records, aborted transactions, compaction gaps",
+    "every offset is covered once; nothing aborted is read",
+)
 def test_every_offset_is_covered_once_across_control_records_and_aborted_transactions(
     world: World, broker: Broker, reader: Reader
 ) -> None:

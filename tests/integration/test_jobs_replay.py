@@ -71,6 +71,11 @@ def wrong(world: World, oracle: Oracle, *suffixes: str) -> list[str]:
     return oracle.compare(state, read_rows(world.endpoints.source_owner_dsn, tables))
 
 
+@pytest.mark.semantics(
+    "operations",
+    "replay of a range beside a running group",
+    "nothing newer changes, nothing is lost",
+)
 def test_beside_a_live_group_under_load_nothing_is_lost_and_nothing_goes_back(world: World, tiny_model: Path) -> None:
     world.migrate()
     load, stopping, oracle = Workload(world, seed=7), Event(), Oracle(world.tables, tiny_model)
@@ -122,12 +127,14 @@ def test_it_prints_its_plan_and_touches_neither_the_group_nor_the_broker(world: 
     }  # fmt: skip
     assert documents(world) == before
     assert group_rows(world) == group
+    assert world.store("SELECT 1 FROM offsets WHERE group_id <> %s", [world.name]) == []
 
     shown = json.loads(world.command("offsets", "show", "--json").stdout)
     assert {row["group"] for row in shown} == {world.name}
     assert all(row["committed"] == row["stored"] for row in shown if row["topic"] == world.topic())
 
 
+@pytest.mark.semantics("order", "replay that ends between two states of a row", "changes nothing")
 def test_an_end_between_two_coalesced_states_changes_nothing(world: World) -> None:
     world.migrate()
     fill(world, 5)
@@ -152,6 +159,7 @@ def test_an_end_between_two_coalesced_states_changes_nothing(world: World) -> No
     }
 
 
+@pytest.mark.semantics("order", "replay that ends before a row's last state, and the row is not stored", "left alone")
 def test_an_early_end_leaves_documents_alone_whose_last_state_lies_beyond_it(world: World, tiny_model: Path) -> None:
     world.tables[0]["metadata"] = ["category"]
     world.migrate()
@@ -183,6 +191,7 @@ def test_an_early_end_leaves_documents_alone_whose_last_state_lies_beyond_it(wor
     assert wrong(world, Oracle(world.tables[:1], tiny_model)) == []
 
 
+@pytest.mark.semantics("order", "replay over a delete", "the row stays deleted")
 def test_deleted_rows_stay_deleted(world: World, tiny_model: Path) -> None:
     world.migrate()
     oracle = Oracle(world.tables[:1], tiny_model)
@@ -244,6 +253,7 @@ def test_an_interrupted_and_a_killed_replay_go_on_where_they_were(world: World) 
     }
     assert group_rows(world) == group
     assert not replay(world, "--from-beginning", "--force")["plan"]["resumes"]
+    assert world.store("SELECT 1 FROM offsets WHERE group_id <> %s", [world.name]) == [], "it is done"
 
 
 def test_what_cannot_be_replayed_is_refused_with_a_reason(world: World) -> None:

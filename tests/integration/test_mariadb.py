@@ -21,7 +21,10 @@ from consumer.observe.freshness import FRESH_HEARTBEAT_SECONDS
 from tests.command import CommandProcess
 from tests.integration.mariadb import DATABASE, MariaDb, throwaway_mariadb
 from tests.integration.mariadb_types import COLUMNS, TABLE, insert
+from tests.stacks import local_only
 from tests.world import World
+
+pytestmark = local_only  # Connect must reach a MariaDB that runs on this machine
 
 PREFIX = f"mariadb{os.getpid()}"
 BIGGEST = 18446744073709551615  # what BIGINT UNSIGNED holds
@@ -124,6 +127,11 @@ def test_every_property_of_the_connector_is_known_to_debezium(stack: Stack, serv
     assert not [name for name in config.keys() - known - unlisted if not name.startswith(tuple(passed_on.split()))]
 
 
+@pytest.mark.semantics(
+    "operations",
+    "MariaDB: snapshot, changes, second delivery",
+    "as with PostgreSQL: the row stays right",
+)
 def test_a_row_stays_right_from_the_snapshot_to_a_second_delivery(shop: Shop, server: MariaDb, stack: Stack) -> None:
     shop.migrate()
     with shop.consumer() as consumer:
@@ -156,6 +164,7 @@ def test_a_row_stays_right_from_the_snapshot_to_a_second_delivery(shop: Shop, se
         assert did == {("c", "stale"), ("u", "stale"), ("d", "stale"), ("t", "deleted"), ("tombstone", "ignored")}
 
 
+@pytest.mark.semantics("values", "every MariaDB type, from snapshot and stream", "one canonical value")
 def test_every_type_has_one_value_from_snapshot_and_stream(shop: Shop, server: MariaDb) -> None:
     shop.tables = [{"topic": shop.topic("kinds"), "text": "{{ id }} {{ name }}", "metadata": list(COLUMNS)}]
     shop.migrate()

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 
+import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 from psycopg import sql
@@ -37,6 +38,7 @@ def transact(world: World, *records: Raw, commit: bool) -> None:
     producer.commit_transaction(30) if commit else producer.abort_transaction(30)
 
 
+@pytest.mark.semantics("order", "control records, aborted transactions, compaction gaps")
 def test_aborted_transactions_are_never_applied_and_leave_no_lag(world: World) -> None:
     world.tables = world.tables[:1]
     world.create_topic()
@@ -75,6 +77,7 @@ def deleted(number: int, place: int) -> Raw:
     return key(number), value
 
 
+@pytest.mark.semantics("order", "partitions added to a topic, so that keys move", "nothing is lost, no row comes back")
 def test_partitions_that_are_added_move_keys_and_neither_lose_nor_revive_a_row(world: World) -> None:
     world.tables = world.tables[:1]
     world.create_topic()
@@ -100,6 +103,7 @@ def test_partitions_that_are_added_move_keys_and_neither_lose_nor_revive_a_row(w
         assert titles(world) == {1: "moved", 2: "back", 3: "again", 4: "stays", 5: "first", 6: "new"}
 
 
+@pytest.mark.semantics("operations", "truncate (`t`) among changes of several partitions")
 def test_truncates_under_load_leave_what_the_source_has_whoever_reads_them(world: World, tiny_model: Path) -> None:
     """Three partitions on two consumers: a truncate is read by one of them while the other holds older rows."""
     world.migrate()
@@ -122,6 +126,7 @@ def test_truncates_under_load_leave_what_the_source_has_whoever_reads_them(world
     assert world.store("SELECT 1 FROM tables WHERE source = %s", [world.topic("a")])
 
 
+@pytest.mark.semantics("operations", "truncate (`t`)")
 def test_a_truncate_that_is_to_be_ignored_or_to_stop_does_so(world: World) -> None:
     world.tables[0]["on_truncate"], world.tables[1]["on_truncate"] = "ignore", "stop"
     world.migrate()
@@ -146,6 +151,7 @@ def test_a_truncate_that_is_to_be_ignored_or_to_stop_does_so(world: World) -> No
         world.until(lambda: world.store("SELECT 1 FROM chunks WHERE content = 'later'"))
 
 
+@pytest.mark.semantics("order", "control records, aborted transactions, compaction gaps")
 def test_compaction_that_took_a_delete_or_its_tombstone_revives_nothing(world: World) -> None:
     """A transaction's end stands in for the records that compaction removed: the offsets have gaps."""
     world.tables = world.tables[:1]

@@ -96,6 +96,11 @@ def topics(world: World) -> set[str]:
     return set(admin.list_topics(timeout=10).topics)
 
 
+@pytest.mark.semantics(
+    "operations",
+    "logical messages (`m`), transaction topic, heartbeats of the real connector",
+    "pass beside the rows and change none",
+)
 def test_messages_transactions_and_heartbeats_pass_beside_the_rows(operations: World) -> None:
     world = operations
     world.migrate()
@@ -119,6 +124,7 @@ def test_messages_transactions_and_heartbeats_pass_beside_the_rows(operations: W
     assert len(events) == 2
 
 
+@pytest.mark.semantics("TOAST", "placeholder that nothing can fill")
 def test_an_incomplete_row_is_healed_as_its_message_says(operations: World) -> None:
     """An ad-hoc snapshot by the signal topic brings what no event has ever told, of a source at rest."""
     world = operations
@@ -138,6 +144,7 @@ def test_an_incomplete_row_is_healed_as_its_message_says(operations: World) -> N
         assert begun == {"Edited\n", "Title 2", "Title 3"}
 
 
+@pytest.mark.semantics("operations", "incremental and ad-hoc snapshots among changes", "change no row that is newer")
 def test_an_incremental_snapshot_among_changes_changes_no_row(operations: World, tiny_model: Path) -> None:
     """It reads the tables in pieces between two marks in the log, which it writes into the signal table."""
     world = operations
@@ -162,6 +169,11 @@ def _ops(world: World) -> Counter[str]:
     return Counter(event.op for event in read_topics(world.endpoints.bootstrap_servers, names))
 
 
+@pytest.mark.semantics(
+    "operations",
+    "table without a key",
+    "each row fails as `key_missing`; a key declared to the connector serves",
+)
 def test_a_table_without_a_key_is_refused_row_by_row_and_a_declared_key_serves(operations: World) -> None:
     world = operations
     for kind in ("keyless", "keyed"):

@@ -11,9 +11,11 @@ from pathlib import Path
 from threading import Event
 
 import psycopg
+import pytest
 
 from consumer.local import Stack
 from tests.oracle import Oracle
+from tests.stacks import Services
 from tests.states import read_rows, read_store
 from tests.topic_log import read_topics
 from tests.workload import Workload
@@ -29,7 +31,7 @@ def wrong(world: World, oracle: Oracle) -> list[str]:
 
 
 @contextmanager
-def own_connector(world: World, stack: Stack) -> Iterator[None]:
+def own_connector(world: World, stack: Services) -> Iterator[None]:
     """A second connector that captures only this world's tables, which it has to read in a snapshot first."""
     world.prefix = world.slot = world.name
     overrides = {
@@ -50,7 +52,12 @@ def own_connector(world: World, stack: Stack) -> Iterator[None]:
             source.execute("SELECT pg_drop_replication_slot(%s)", [world.name])
 
 
-def test_rows_that_exist_are_loaded_while_they_change(world: World, stack: Stack, tiny_model: Path) -> None:
+@pytest.mark.semantics(
+    "operations",
+    "initial snapshot (`r`) while rows change",
+    "rows are loaded, changes streamed meanwhile win; the vector index is built afterwards",
+)
+def test_rows_that_exist_are_loaded_while_they_change(world: World, stack: Services, tiny_model: Path) -> None:
     world.migrate()
     load, stopping = Workload(world, 41), Event()
     load.fill(300)
@@ -76,6 +83,7 @@ def test_rows_that_exist_are_loaded_while_they_change(world: World, stack: Stack
     assert consumer.applied() == len(events)
 
 
+@pytest.mark.semantics("order", "events that a restarted connector delivers again")
 def test_events_that_are_delivered_again_change_nothing(world: World, mended: Stack, tiny_model: Path) -> None:
     """A connector that dies loses its place and sends again what it sent, old states of rows after newer ones."""
     world.migrate()

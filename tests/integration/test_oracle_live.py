@@ -20,6 +20,8 @@ KINDS = 9  # of operations that the workload knows
 
 
 @pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.semantics("operations", "insert (`c`), update (`u`), delete (`d`) of a row")
+@pytest.mark.semantics("faults", "kill -9 of a consumer, at any moment")
 def test_store_equals_oracle_while_consumers_come_and_go(world: World, tiny_model: Path, seed: int) -> None:
     _tell_tables_apart(world)
     world.short_sessions(batch={"max_events": 200})

@@ -102,6 +102,7 @@ def state(bench: Bench) -> tuple[int, list[int]]:
 PLAN = plan(write(1, insert=(chunk("text"),)), advance=advance(0, 5))
 
 
+@pytest.mark.semantics("faults", "connection lost at COMMIT", "the offset rows tell whether it happened")
 def test_a_commit_whose_reply_is_lost_is_found_to_have_happened(bench: Bench, proxy: Proxy) -> None:
     with Store(proxy.dsn, bench.schema) as store:
         store.heartbeats()
@@ -113,6 +114,7 @@ def test_a_commit_whose_reply_is_lost_is_found_to_have_happened(bench: Bench, pr
         assert isinstance(store.apply(plan(advance=advance(5, 6)), VECTORS), Applied)
 
 
+@pytest.mark.semantics("faults", "connection lost at COMMIT")
 def test_a_commit_that_never_arrived_is_a_retry_and_then_done_once(bench: Bench, proxy: Proxy) -> None:
     with Store(proxy.dsn, bench.schema) as store:
         proxy.fault = "cut before"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from consumer.planning import DocumentWrite, Failure, RejectedEvent
 from consumer.store import FailedDocument, Selector, Store
 from tests.integration.store_bench import SOURCE, TOPIC, Bench, chunk, key, write
@@ -42,6 +44,7 @@ def test_a_failed_document_keeps_its_chunks_and_its_reason(bench: Bench) -> None
     assert [chunk_row["content"] for chunk_row in bench.chunks(1)] == ["last good"]
 
 
+@pytest.mark.semantics("faults", "failed document", "tried again after 5 min, 30 min, 2 h and 24 h, then `dead`")
 def test_the_schedule_ends_with_dead(bench: Bench) -> None:
     """Each claim is an attempt; failing again at the same event neither skips a step nor begins anew."""
     bench.applied(failing(bench, 1, 7))

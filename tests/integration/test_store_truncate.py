@@ -6,6 +6,7 @@ import threading
 
 import msgspec
 import psycopg
+import pytest
 
 from consumer.planning import Failure, Truncate
 from consumer.store import Applied, Store
@@ -35,6 +36,7 @@ def states(bench: Bench) -> dict[int, str]:
     return {row["id"]: row["state"] for row in rows}
 
 
+@pytest.mark.semantics("operations", "truncate (`t`) among changes of several partitions")
 def test_older_documents_of_every_partition_become_gravestones(bench: Bench) -> None:
     failing = write(3, 3, state="failed", failure=Failure("embed", "nan", "why"), insert=(chunk("three"),))
     elsewhere = write(2, order=order(2, partition=1), insert=(chunk("two"),))
@@ -52,6 +54,7 @@ def test_older_documents_of_every_partition_become_gravestones(bench: Bench) -> 
     assert bench.store.offsets()[0].next_offset == 6
 
 
+@pytest.mark.semantics("operations", "event from before a truncate, read after it", "dropped")
 def test_a_straggler_of_another_partition_is_dropped_and_named(bench: Bench) -> None:
     bench.applied(truncates=(truncate(5),))
     late = write(1, order=order(4, partition=1), insert=(chunk("late"),))
@@ -61,6 +64,11 @@ def test_a_straggler_of_another_partition_is_dropped_and_named(bench: Bench) -> 
     assert states(bench) == {2: "embedded"}
 
 
+@pytest.mark.semantics(
+    "operations",
+    "rows written after TRUNCATE in the same transaction",
+    "stay: the sequence decides where commit times are equal",
+)
 def test_the_sequence_decides_within_the_truncating_transaction(bench: Bench) -> None:
     """Rows written after TRUNCATE in the same transaction share its commit time."""
     bench.applied(truncates=(truncate(5, sequence=50),))
@@ -80,6 +88,7 @@ def test_rows_written_after_the_truncate_in_the_same_batch_stand(bench: Bench) -
     assert bench.stored(1).version == 2
 
 
+@pytest.mark.semantics("operations", "truncate that is delivered again", "ignored")
 def test_a_redelivered_truncate_deletes_nothing(bench: Bench) -> None:
     bench.applied(truncates=(truncate(5),))
     bench.applied(write(1, 6, insert=(chunk("six"),)))
@@ -100,6 +109,11 @@ def test_a_gravestone_stays_as_it_is_and_a_tombstone_without_time_is_kept(bench:
     assert states(bench) == {1: "deleted", 3: "deleted"}
 
 
+@pytest.mark.semantics(
+    "operations",
+    "truncate beside a consumer that is writing",
+    "waits for its transaction, then deletes its rows too",
+)
 def test_an_apply_under_way_is_waited_for_and_its_rows_go(bench: Bench, server: str) -> None:
     """A straggler whose transaction holds the shared lock is committed first; the truncate then sees its rows."""
     done: list[Applied] = []

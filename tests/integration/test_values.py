@@ -14,6 +14,11 @@ from tests.toasted import capture as capture_update
 
 
 @pytest.mark.parametrize(("mode", "overrides"), [("plain", {}), ("schema", SCHEMAS)])
+@pytest.mark.semantics(
+    "values",
+    "every PostgreSQL type, from snapshot and stream, in every mode of the connector",
+    "one canonical value, so that one row has one hash",
+)
 def test_snapshot_and_stream_give_one_canonical_row(stack: Stack, mode: str, overrides: dict[str, str]) -> None:
     form, rows = Form(), {}
     for op, (key, value) in capture(stack, f"values_{mode}_{os.getpid()}", overrides).items():
@@ -24,6 +29,7 @@ def test_snapshot_and_stream_give_one_canonical_row(stack: Stack, mode: str, ove
 
 
 @pytest.mark.parametrize("mode", ["plain", "schema"])
+@pytest.mark.semantics("TOAST", "placeholder of every column type, as the connector writes it", "recognised")
 def test_an_update_leaves_large_columns_out_in_forms_we_know(stack: Stack, mode: str) -> None:
     overrides, more = MODES[mode]
     key, value = capture_update(stack, f"toasted_{mode}_{os.getpid()}", overrides)["u"]

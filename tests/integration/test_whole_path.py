@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 from psycopg import sql
 
 from tests.world import World
 
 
+@pytest.mark.semantics(
+    "operations",
+    "insert (`c`), update (`u`), delete (`d`) of a row",
+    "its chunks are embedded, replaced, and deleted; each step is one transaction with its offset",
+)
 def test_insert_edit_and_delete_reach_the_view(world: World) -> None:
     world.migrate()
     insert = sql.SQL("INSERT INTO {} (id, title, body, category, price) VALUES (1, 'Lamp', 'Old brass', 'home', 9.50)")

@@ -49,6 +49,7 @@ def test_text_that_the_tokenizer_reads_nothing_of_has_no_chunks(tokenizer: FastT
     assert chunk("\u200b\x07\u0301", ChunkSpec(), tokenizer) == []
 
 
+@pytest.mark.semantics("values", "word longer than a chunk", "cut into pieces that fit")
 def test_a_word_longer_than_a_chunk_is_cut_into_pieces_that_fit(tokenizer: FastTokenizer) -> None:
     word = "antidisestablishmentarianism" * 3
     pieces = chunk(f"before {word} after", ChunkSpec(8, 2), tokenizer)
@@ -61,6 +62,7 @@ def test_repeated_chunks_are_counted(tokenizer: FastTokenizer) -> None:
     assert [piece.occurrence for piece in pieces] == [0, 1, 2]
 
 
+@pytest.mark.semantics("values", "character that has more tokens than a chunk", "failed document, without its text")
 def test_a_character_that_fits_into_no_chunk_is_rejected_without_showing_it(tokenizer: FastTokenizer) -> None:
     with pytest.raises(Reject) as fault:
         chunk("각각", ChunkSpec(4, 0), tokenizer)  # each syllable is three tokens, and there is room for two

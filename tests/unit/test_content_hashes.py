@@ -58,11 +58,17 @@ json_values = st.recursive(
 
 
 @pytest.mark.parametrize(("one", "other"), list(combinations(LOOKALIKES, 2)))
+@pytest.mark.semantics(
+    "values",
+    'values that look alike (1, "1", true, [1], …)',
+    "have different hashes: a change between them is a change",
+)
 def test_lookalikes_differ(one: dict[str, object], other: dict[str, object]) -> None:
     assert fields_hash(("a",), one) != fields_hash(("a",), other)
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), json_values), st.randoms())
+@pytest.mark.semantics("values", "order of keys in a row", "does not matter to the hash")
 def test_the_order_of_keys_does_not_matter(row: dict[str, Any], random: Any) -> None:
     keys = list(row)
     random.shuffle(keys)

@@ -58,6 +58,7 @@ def test_equal_fields_hash_means_equal_content(row: dict[str, int | None]) -> No
         ("{{ a or 'fallback' }}", "fallback"),
     ],
 )
+@pytest.mark.semantics("values", "NULL in a template", "no text, never the word None")
 def test_null_is_no_text(template: str, expected: str) -> None:
     assert table(template).render({"a": None}).text == expected
 
@@ -80,6 +81,7 @@ def test_null_is_no_text(template: str, expected: str) -> None:
         ("true", {}, True),
     ],
 )
+@pytest.mark.semantics("values", "result of `when`", "true and false in their usual spellings; NULL and zero are false")
 def test_when_decides(when: str, row: dict[str, object], included: bool) -> None:
     assert table("text", when).render(row).text == ("text" if included else "")
 
@@ -107,6 +109,11 @@ def test_an_excluded_row_needs_no_text_but_keeps_its_metadata() -> None:
         ("x", "maybe {{ a }}", "not_boolean"),
     ],
 )
+@pytest.mark.semantics(
+    "values",
+    "column that the settings name and the event lacks; a template that fails or grows without bound",
+    "failed document that names column or line",
+)
 def test_what_a_template_cannot_do_is_rejected(text: str, when: str | None, error_type: str) -> None:
     assert rejected(table(text, when), {"a": SECRET}).error_type == error_type
 
@@ -126,6 +133,11 @@ def test_a_fault_names_the_line_and_the_missing_column() -> None:
         ({"a": "x", "m": {"\0": SECRET}}, "nul_character"),
         ({"a": f"{SECRET}\ud800", "m": 1}, "invalid_unicode"),
     ],
+)
+@pytest.mark.semantics(
+    "values",
+    "NUL character or lone surrogate in a used column",
+    "failed document `nul_character` or `invalid_unicode`",
 )
 def test_text_that_postgres_cannot_store_is_rejected(row: dict[str, object], error_type: str) -> None:
     assert rejected(table(metadata=("m",)), row).error_type == error_type

@@ -27,6 +27,7 @@ def beat(value: bytes | None) -> Record:
 
 @pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize("op", ["c", "u", "r"])
+@pytest.mark.semantics("wire forms", "JSON with and without its embedded schema", "one and the same event")
 def test_a_row_event_carries_row_order_and_key(op: str, wrapped: bool) -> None:
     event = decode_event(record(7, op, ROW, lsn=12, ts_us=99, wrapped=wrapped))
     assert (event.op, event.key, event.after) == (op, b'{"id":1}', ROW)
@@ -36,6 +37,7 @@ def test_a_row_event_carries_row_order_and_key(op: str, wrapped: bool) -> None:
     assert event.order.snapshot is (op == "r")
 
 
+@pytest.mark.semantics("operations", "tombstone without its delete (compaction)")
 def test_a_delete_and_a_tombstone_carry_no_row() -> None:
     deleted = decode_event(record(7, "d", key={"id": 1}))
     assert (deleted.op, deleted.after, deleted.order.ts_us) == ("d", None, 7000)
@@ -44,6 +46,7 @@ def test_a_delete_and_a_tombstone_carry_no_row() -> None:
 
 
 @pytest.mark.parametrize("sequence", [None, '[null,"5"]', '["5",null]', "[]", "x", '["1","2","3"]'])
+@pytest.mark.semantics("order", "`source.sequence` that is not complete", "no sequence: offset or commit time decides")
 def test_a_sequence_that_is_not_complete_is_none(sequence: str | None) -> None:
     envelope = {"op": "u", "after": ROW, "source": {"ts_ms": 3, "sequence": sequence}}
     event = decode_event(msgspec.structs.replace(record(1, "u", ROW), value=json.dumps(envelope).encode()))
@@ -51,6 +54,7 @@ def test_a_sequence_that_is_not_complete_is_none(sequence: str | None) -> None:
     assert event.order.ts_us == 3000
 
 
+@pytest.mark.semantics("order", "`source.sequence`", "two integers, compared as numbers")
 def test_sequences_are_compared_as_numbers() -> None:
     nine, ten = (decode_event(record(1, "u", ROW, lsn=lsn)).order.sequence for lsn in (999, 1000))
     assert nine is not None
@@ -74,6 +78,11 @@ def test_sequences_are_compared_as_numbers() -> None:
         (b'{"op":"c","after":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001, "value_undecodable"),
     ],
 )
+@pytest.mark.semantics(
+    "wire forms",
+    "bytes that are no change event",
+    "failed document with stage `decode` and the reason",
+)
 def test_what_is_no_change_event_is_rejected_with_its_reason(value: bytes, error_type: str) -> None:
     with pytest.raises(Reject) as caught:
         decode_event(msgspec.structs.replace(record(1, "c", ROW), value=value))
@@ -81,6 +90,7 @@ def test_what_is_no_change_event_is_rejected_with_its_reason(value: bytes, error
 
 
 @given(st.binary(max_size=200))
+@pytest.mark.semantics("wire forms", "bytes that are no change event")
 def test_any_bytes_are_an_event_or_a_reject(value: bytes) -> None:
     raw = Record("t", "i", 0, 1, 1, value, value, 5)
     try:
@@ -103,6 +113,7 @@ def test_any_bytes_are_an_event_or_a_reject(value: bytes) -> None:
         (b'{"id":12345678901234567890}', b'{"id":12345678901234567890}'),
     ],
 )
+@pytest.mark.semantics("wire forms", "key as JSON, in any order of names, with or without schema", "one canonical key")
 def test_a_key_is_canonical_whatever_bytes_carry_it(key: bytes, canonical: bytes) -> None:
     assert decode_key(keyed(key)) == canonical
 
@@ -113,12 +124,18 @@ def test_a_key_is_canonical_whatever_bytes_carry_it(key: bytes, canonical: bytes
     + [b'{"id":"\xff\xfe"}', b'{"id":["a\\u0000"]}', b'{"id":{"\\u0000":1}}', b'{"id":"\\ud800"}', b'{"id":1e400}']
     + [b'{"id":' + b"[" * depth + b'"\\u0000"' + b"]" * depth + b"}" for depth in (300, 980, 100_000)],
 )
+@pytest.mark.semantics(
+    "wire forms",
+    "key that names no row, or cannot be stored",
+    "rejected event with its Kafka coordinates",
+)
 def test_a_key_that_names_no_row_is_rejected(key: bytes | None) -> None:
     with pytest.raises(Reject) as caught:
         decode_key(keyed(key))
     assert caught.value.stage == "decode"
 
 
+@pytest.mark.semantics("wire forms", "heartbeat", "the connector's clock; what is none tells nothing")
 def test_heartbeats_give_the_connectors_clock_in_microseconds() -> None:
     assert decode_heartbeat(beat(b'{"ts_ms": 5}')) == 5000
     assert decode_heartbeat(beat(b'{"ts_ns": 5999}')) == 5
@@ -140,12 +157,14 @@ def test_a_connectors_clock_that_cannot_be_true_is_not_measured() -> None:
 
 
 @pytest.mark.parametrize("ts_us", [-1, 2**62, 2**70])
+@pytest.mark.semantics("wire forms", "commit time beyond what a timestamp holds", "failed document")
 def test_a_commit_time_that_no_database_can_hold_is_rejected(ts_us: int) -> None:
     with pytest.raises(Reject) as caught:
         decode_event(record(1, "u", ROW, ts_us=ts_us))
     assert caught.value.error_type in ("timestamp_out_of_range", "not_an_envelope")
 
 
+@pytest.mark.semantics("order", "`source.sequence` that is not complete")
 def test_a_sequence_beyond_64_bits_is_no_sequence() -> None:
     assert decode_event(record(1, "u", ROW, lsn=10**30)).order.sequence is None
 
@@ -177,6 +196,7 @@ def test_the_most_exact_clock_counts(clocks: dict[str, int], ts_us: int | None) 
         ({"file": "mysql-bin.000003", "pos": -1}, None),
     ],
 )
+@pytest.mark.semantics("order", "MySQL and MariaDB, which have no sequence", "binlog file and position are the order")
 def test_the_binlog_gives_the_order_where_there_is_no_sequence(
     place: dict[str, Any], sequence: tuple[int, int] | None
 ) -> None:

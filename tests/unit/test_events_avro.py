@@ -153,6 +153,7 @@ def test_a_delete_and_a_truncate_have_no_row() -> None:
     assert read(schema, event_of(schema, None, "t")).key == b""
 
 
+@pytest.mark.semantics("wire forms", "columns added, dropped, renamed or retyped mid-stream")
 def test_each_record_is_read_by_the_schema_it_was_written_with() -> None:
     """A column is added, renamed and retyped; one form reads all versions, in any order."""
     form = Form(columns=("v",))
@@ -170,6 +171,7 @@ def test_types_may_come_from_referenced_schemas() -> None:
     assert read(schema, event_of(inline, {"v": {"x": 1}}), point).after == {"v": {"x": 1}}
 
 
+@pytest.mark.semantics("wire forms", "key in Avro", "the same canonical key as from JSON")
 def test_keys_come_in_avro_too() -> None:
     schema = {"type": "record", "name": "Key", "fields": [{"name": n, "type": "long"} for n in ("b", "a")]}
     record = Record(TOPIC, "i", 0, 1, 1, FRAME + written(schema, {"b": 1, "a": 2}), None, 5)
@@ -245,6 +247,7 @@ BOMBS = [
 
 @pytest.mark.parametrize(("column", "body"), BOMBS)
 @pytest.mark.parametrize("tail", [b"", b"\0" * 50])
+@pytest.mark.semantics("wire forms", "Avro bombs", "refused in little memory")
 def test_bombs_are_refused_in_little_memory(column: Any, body: bytes, tail: bytes) -> None:
     schema = AvroSchema(json.dumps(envelope(column)))
     record = Record(TOPIC, "i", 0, 1, 1, b'{"id":1}', FRAME + BEFORE_ROW + body + tail, 5)
@@ -273,6 +276,7 @@ def test_a_schema_that_doubles_with_every_level_stays_small() -> None:
     assert refused(envelope(column), BEFORE_ROW) == "avro_malformed"
 
 
+@pytest.mark.semantics("wire forms", "values of 100 MB")
 def test_a_value_of_100_mb_takes_little_more_than_itself() -> None:
     schema = envelope("string")
     record = event_of(schema, {"v": "x" * 50_000_000})

@@ -101,6 +101,7 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
     return data[:head] + bytes(tail)
 
 
+@pytest.mark.semantics("wire forms", "mutated records", "an event, or rejected with a reason")
 def test_mutated_records_decode_or_are_rejected_with_a_reason() -> None:
     chance = random.Random(SEED)
     outcomes: dict[str, int] = {}
@@ -144,6 +145,7 @@ def test_hostile_bytes_pass_through_a_batch() -> None:
 
 @pytest.mark.parametrize("columns", [("tx",), ("id",)])
 @pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.semantics("wire forms", "values of 100 MB", "take little more memory than themselves")
 def test_a_json_value_of_100_mb_takes_little_more_than_itself(wrapped: bool, columns: tuple[str, ...]) -> None:
     value = b'{"op":"c","after":{"id":1,"tx":"' + b"x" * 100_000_000 + b'"}}'
     if wrapped:

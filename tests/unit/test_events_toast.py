@@ -28,6 +28,7 @@ def holes(after: dict[str, Any] | None) -> set[str]:
     ("wire", "mode"),
     [(decode, "plain"), *((wire, mode) for wire in (decode, decode_as_avro) for mode in list(MODES)[1:])],
 )
+@pytest.mark.semantics("TOAST", "placeholder of every column type, as the connector writes it")
 def test_every_form_that_the_connector_writes_is_known(mode: str, wire: Any) -> None:
     event = wire(recorded(f"toast_{mode}")["u"])
     nulls = NULLS | MODES[mode][1]
@@ -93,6 +94,11 @@ def test_with_a_schema_a_form_counts_for_its_type(value: Any, shape: dict[str, A
 
 @pytest.mark.parametrize("wire", [decode, decode_as_avro])
 @pytest.mark.parametrize(("value", "shape"), DATA)
+@pytest.mark.semantics(
+    "TOAST",
+    "user data that is or contains a placeholder",
+    "data where schema or declared type tells it apart, and wherever it is more than the placeholder",
+)
 def test_with_a_schema_the_form_of_another_type_is_data(value: Any, shape: dict[str, Any], wire: Any) -> None:
     assert not holes(wire(connect(value, **shape)).after)
 
@@ -114,6 +120,7 @@ def test_without_a_schema_every_form_counts(value: Any) -> None:
         *([PLACEHOLDER] * 2, {"a": PLACEHOLDER}, [str(code) for code in CODES], CODES[1:]),
     ],
 )
+@pytest.mark.semantics("TOAST", "user data that is or contains a placeholder")
 def test_without_a_schema_a_value_that_merely_contains_it_is_data(value: Any) -> None:
     assert plain(value) == {"v": value}
 

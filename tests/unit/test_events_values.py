@@ -171,6 +171,11 @@ def test_a_schema_that_says_nonsense_is_rejected() -> None:
         assert caught.value.error_type in ("schema_unusable", "op_unknown")
 
 
+@pytest.mark.semantics(
+    "values",
+    "key under other modes or converters of the connector",
+    "one canonical key: the row keeps its identity",
+)
 def test_keys_are_canonical_in_every_mode() -> None:
     """A row keeps its identity when the connector's modes or converters change."""
     day = {"type": "int32", "optional": False, "field": "d", "name": "io.debezium.time.Date"}

@@ -18,6 +18,11 @@ GLOBAL_ID = (("apicurio.value.globalId", (7).to_bytes(8, "big")), ("apicurio.val
 
 
 @given(st.integers(1, 2**31 - 1))
+@pytest.mark.semantics(
+    "wire forms",
+    "framing: Confluent and Apicurio 4 bytes, Apicurio 8 bytes, Apicurio headers",
+    "each is told by its bytes or headers",
+)
 def test_confluent_and_apicurio_3_write_a_content_id_in_four_bytes(number: int) -> None:
     payload = b"\0" + number.to_bytes(4, "big") + BODY
     expected = (SchemaRef("content", number), 5)
@@ -25,6 +30,7 @@ def test_confluent_and_apicurio_3_write_a_content_id_in_four_bytes(number: int) 
 
 
 @given(st.integers(1, 2**32 - 1))
+@pytest.mark.semantics("wire forms", "framing: Confluent and Apicurio 4 bytes, Apicurio 8 bytes, Apicurio headers")
 def test_apicurio_2_writes_a_global_id_in_eight_bytes_which_auto_tells_by_its_zeros(number: int) -> None:
     payload = b"\0" + number.to_bytes(8, "big") + BODY
     expected = (SchemaRef("global", number), 9)
@@ -37,6 +43,7 @@ def test_a_global_id_beyond_four_bytes_is_read_where_the_setting_says_so() -> No
 
 
 @pytest.mark.parametrize("framing", ["auto", "headers"])
+@pytest.mark.semantics("wire forms", "framing: Confluent and Apicurio 4 bytes, Apicurio 8 bytes, Apicurio headers")
 def test_headers_name_a_global_or_a_content_id_and_the_whole_payload_is_the_body(framing: Framing) -> None:
     assert framed(BODY, GLOBAL_ID, "value", framing) == (SchemaRef("global", 7), 0)
     content = (("apicurio.key.contentId", (9).to_bytes(8, "big")),)

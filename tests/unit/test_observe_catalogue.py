@@ -134,7 +134,7 @@ def test_observing_a_batch_costs_less_than_a_microsecond_an_event() -> None:
     child = Metrics().freshness.labels("shop")
     values = [i / 100 for i in range(1000)]
     best = float("inf")
-    for _ in range(20):
+    for _ in range(200):  # the best: a busy machine tells nothing of the cost
         start = time.perf_counter()
         child.observe_many(values)
         best = min(best, time.perf_counter() - start)

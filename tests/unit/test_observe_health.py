@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from threading import Event, Thread
-
 from consumer.observe import Health, Report
 
 TOPIC = "shop.public.products"
@@ -41,19 +39,6 @@ def test_readiness_says_what_is_missing_and_why() -> None:
     assert failing(report) == {"store": "does not answer, tried again in 4 s"}
     assert report.body()["status"] == "failing"
     assert health.live(0).ok, "a store that is down is no reason for a restart"
-
-
-def test_a_dead_thread_is_death() -> None:
-    done, health = Event(), Health()
-    thread = Thread(target=done.wait)
-    thread.start()
-    health.watch_thread("writer", thread.is_alive)
-    assert health.live(0).ok
-    done.set()
-    thread.join()
-    assert failing(health.live(0)) == {"thread writer": "has died"}
-    health.forget_thread("writer")
-    assert health.live(0).ok
 
 
 def test_a_partition_that_stands_still_below_its_end_is_stuck() -> None:

@@ -32,9 +32,9 @@ def loaded(build: Callable[[], bool]) -> tuple[Chores, Telemetry]:
     return Chores(store, nothing, told, [table()], nothing, lambda: None, build, index_again_seconds=0.0), told
 
 
-def wait_until_built_again(work: Chores, begun: list[Event], number: int) -> bool:
-    """Whether a build of this number begins; asks as the main loop does."""
-    for _ in range(200):
+def wait_until_built_again(work: Chores, begun: list[Event], number: int, *, rounds: int = 3000) -> bool:
+    """Whether a build of this number begins; asks as the main loop does, a hundred `rounds` a second."""
+    for _ in range(rounds):
         work.index_when_loaded()
         if begun[number].wait(0.01):
             return True
@@ -55,7 +55,7 @@ def test_a_build_that_another_process_has_or_that_broke_off_is_looked_at_again(t
     work, _ = loaded(build)
     assert wait_until_built_again(work, begun, 0)
     assert wait_until_built_again(work, begun, 1)
-    assert not wait_until_built_again(work, begun, 2), "once it is ready, it is left alone"
+    assert not wait_until_built_again(work, begun, 2, rounds=50), "once it is ready, it is left alone"
 
 
 def test_a_build_that_only_a_person_can_mend_is_not_tried_again() -> None:
@@ -67,7 +67,16 @@ def test_a_build_that_only_a_person_can_mend_is_not_tried_again() -> None:
 
     work, _ = loaded(build)
     assert wait_until_built_again(work, begun, 0)
-    assert not wait_until_built_again(work, begun, 1)
+    assert not wait_until_built_again(work, begun, 1, rounds=50)
+
+
+def test_a_build_that_dies_of_a_bug_ends_the_process_and_not_only_its_thread() -> None:
+    def build() -> bool:
+        raise ZeroDivisionError("a bug")
+
+    work, _ = loaded(build)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        wait_until_built_again(work, [Event()], 0)
 
 
 def test_an_idle_consumer_is_ready_again_once_the_database_answers() -> None:

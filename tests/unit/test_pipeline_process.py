@@ -161,6 +161,7 @@ def outcome(memory: Memory) -> dict[DocumentKey, tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("seed", range(60))
+@pytest.mark.semantics("order", "however the log is cut into batches, and whatever part is read again")
 def test_every_event_is_applied_once_whatever_interrupts_the_batches(seed: int) -> None:
     random = Random(seed)
     logs, shelf = history(random), Shelf(random)

@@ -91,6 +91,14 @@ def test_dropped_parts_are_counted() -> None:
     assert "embedding_pipeline_fenced_total 2.0" in generate_latest(told.metrics.registry).decode()
 
 
+def test_an_event_without_a_commit_time_counts_from_when_it_was_sent() -> None:
+    told = telemetry()
+    told.positions(held(0))
+    sent = msgspec.structs.replace(record(5, "u", {"id": 1}), value=None, timestamp_ms=A_DAY_AGO_US // 1000)
+    told.waiting([Batch((sent,), old_event().spans)])
+    assert lag(told)["items", 0] > 86_000
+
+
 def test_a_record_that_is_no_event_does_not_stop_the_report() -> None:
     told = telemetry()
     told.positions(held(0))

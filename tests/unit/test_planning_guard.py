@@ -53,6 +53,14 @@ def at(
         (at(99, 1), at(6, lsn=10, ts=100), "stale"),
     ],
 )
+@pytest.mark.semantics("order", "event of the same partition and topic", "the offset decides")
+@pytest.mark.semantics(
+    "order", "event of another partition", "two complete sequences decide, commit times where one is missing"
+)
+@pytest.mark.semantics(
+    "order", "LSN that has restarted (restored source)", "newer: commit times are compared beside the sequences"
+)
+@pytest.mark.semantics("order", "event of a topic made anew, after the reset", "newer than all of the old topic")
 def test_the_rules(event: Order, stored: Order, verdict: str) -> None:
     assert classify(event, stored) == verdict
 
@@ -84,6 +92,7 @@ def test_an_event_is_the_same_as_itself(order: Order) -> None:
 
 
 @given(orders, orders)
+@pytest.mark.semantics("order", "event of the same partition and topic")
 def test_within_a_partition_nothing_older_is_newer(one: Order, other: Order) -> None:
     other = msgspec.structs.replace(other, partition=one.partition)
     if one.offset < other.offset:
@@ -91,6 +100,7 @@ def test_within_a_partition_nothing_older_is_newer(one: Order, other: Order) -> 
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.booleans()), min_size=1, max_size=30), st.randoms())
+@pytest.mark.semantics("order", "events that a restarted connector delivers again", "stale: they change nothing")
 def test_redelivery_and_replay_never_move_a_document_back(commits: list[tuple[int, bool]], random: object) -> None:
     """A connector that restarts delivers commits again: the highest commit wins whatever is repeated after it."""
     newest = -1

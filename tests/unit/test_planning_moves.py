@@ -38,6 +38,11 @@ WITH_HOLE = row("a b", TOAST, id=2)
 @pytest.mark.parametrize("partitions", [(0, 0), (0, 1)])
 @pytest.mark.parametrize("order", list(permutations(range(3))))
 @pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.semantics(
+    "TOAST",
+    "primary-key change with an unchanged large column",
+    "filled from exactly the row that the old key's delete left behind",
+)
 def test_an_unchanged_large_column_moves_with_its_row(
     partitions: tuple[int, int], order: tuple[int, ...], at_once: bool
 ) -> None:
@@ -58,6 +63,7 @@ def test_an_unchanged_large_column_moves_with_its_row(
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
 @pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.semantics("operations", "primary-key change")
 def test_a_key_change_asks_the_model_for_nothing(order: tuple[int, ...], at_once: bool) -> None:
     memory, halves = stored(), key_change(2, 1, 2, row("a b", "c d", id=2), (0, 1))
     batches = [[halves[i] for i in order]] if at_once else [[halves[i]] for i in order]
@@ -110,6 +116,7 @@ def outcome_one_by_one(everything: dict[tuple[int, int], Record]) -> dict[Docume
     return outcome(memory)
 
 
+@pytest.mark.semantics("TOAST", "primary-key change with an unchanged large column")
 def test_an_insert_takes_nothing_from_another_key_change_of_the_same_keys() -> None:
     memory = stored()
     memory.apply(*key_change(2, 1, 2, WITH_HOLE, (0, 0))[:2])

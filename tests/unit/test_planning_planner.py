@@ -122,6 +122,11 @@ def test_an_insert_plans_its_chunks_and_what_the_model_must_read() -> None:
     assert (planned.tokens, write.content_hash) == (3, content_hash("one two three"))
 
 
+@pytest.mark.semantics(
+    "operations",
+    "update of a column that neither text, filter nor metadata uses",
+    "skipped: no model call, no write; the offset moves",
+)
 def test_an_update_that_changes_no_used_column_writes_nothing() -> None:
     memory = Memory()
     memory.apply(record(0, "c", row()))
@@ -129,6 +134,7 @@ def test_an_update_that_changes_no_used_column_writes_nothing() -> None:
     assert memory.outcomes == ["unchanged"]
 
 
+@pytest.mark.semantics("operations", "update of a metadata column", "metadata is written, no text is embedded")
 def test_an_edit_of_metadata_embeds_nothing() -> None:
     memory = Memory()
     memory.apply(record(0, "c", row()))
@@ -138,6 +144,11 @@ def test_an_edit_of_metadata_embeds_nothing() -> None:
     assert write.metadata == b'{"price":"2.00"}'
 
 
+@pytest.mark.semantics(
+    "operations",
+    "update of a part of the text",
+    "only the chunks whose text changed are embedded; the others keep vector and row",
+)
 def test_an_edit_embeds_only_the_chunks_that_changed() -> None:
     memory = Memory(table(max_tokens=2))
     memory.apply(record(0, "c", row("a b c d", "e f")))
@@ -156,6 +167,11 @@ def test_equal_chunks_are_told_apart_and_their_vector_is_borrowed() -> None:
     assert (planned.texts, len(planned.borrow)) == ({}, 1)
 
 
+@pytest.mark.semantics(
+    "operations",
+    "several events of a row in one batch",
+    "coalesced to the last state, one write, one embedding; each event is counted",
+)
 def test_events_of_a_key_coalesce_to_the_last_state() -> None:
     memory = Memory()
     write = only(
@@ -166,6 +182,11 @@ def test_events_of_a_key_coalesce_to_the_last_state() -> None:
     assert write.order.offset == 2
 
 
+@pytest.mark.semantics(
+    "operations",
+    "update there and back again within one batch",
+    "the row is written once more, nothing is embedded",
+)
 def test_there_and_back_again_within_a_batch_still_writes_the_row() -> None:
     memory = Memory()
     memory.apply(record(0, "c", row("a")))
@@ -174,6 +195,11 @@ def test_there_and_back_again_within_a_batch_still_writes_the_row() -> None:
     assert (planned.texts, write.insert, write.update, write.order.offset) == ({}, (), (), 2)
 
 
+@pytest.mark.semantics(
+    "operations",
+    "delete",
+    "chunks go, a gravestone without content stays and keeps older events out",
+)
 def test_a_delete_leaves_a_gravestone_that_a_replay_cannot_lift() -> None:
     memory = Memory()
     memory.apply(record(0, "c", row()))
@@ -185,11 +211,17 @@ def test_a_delete_leaves_a_gravestone_that_a_replay_cannot_lift() -> None:
     assert (again.state, again.expected_version) == ("embedded", 2)
 
 
+@pytest.mark.semantics("operations", "delete of a key that was never seen", "a gravestone all the same")
 def test_a_delete_of_an_unknown_key_is_remembered() -> None:
     gone = only(Memory().apply(record(5, "d", key={"id": 9})))
     assert (gone.state, gone.expected_version, gone.delete_all) == ("deleted", 0, False)
 
 
+@pytest.mark.semantics(
+    "operations",
+    "row that leaves the filter `when`",
+    "the document stays, with zero chunks, until the row comes back",
+)
 def test_when_takes_a_row_out_and_back_without_losing_the_document() -> None:
     memory = Memory(table(when="{{ price != '0' }}"))
     memory.apply(record(0, "c", row()))
@@ -198,6 +230,11 @@ def test_when_takes_a_row_out_and_back_without_losing_the_document() -> None:
     assert [chunk.content for chunk in only(memory.apply(record(2, "u", row()))).insert] == ["one two three"]
 
 
+@pytest.mark.semantics(
+    "TOAST",
+    "placeholder in an update",
+    "filled per column from an earlier event of the row and partition in the batch, else from the stored fields",
+)
 def test_a_placeholder_is_filled_from_the_batch_then_from_the_store() -> None:
     memory = Memory()
     memory.apply(record(0, "c", row(body="long")), record(1, "u", row("x", TOAST)))
@@ -206,6 +243,11 @@ def test_a_placeholder_is_filled_from_the_batch_then_from_the_store() -> None:
     assert memory.text() == [["y long"]]
 
 
+@pytest.mark.semantics(
+    "TOAST",
+    "placeholder that nothing can fill",
+    "never embedded: the document fails as `incomplete`; the next full event or a snapshot heals it",
+)
 def test_a_placeholder_that_nothing_can_fill_fails_and_a_full_event_heals_it() -> None:
     memory = Memory()
     failed = only(memory.apply(record(1, "u", row("x", TOAST))))
@@ -215,6 +257,11 @@ def test_a_placeholder_that_nothing_can_fill_fails_and_a_full_event_heals_it() -
     assert (healed.state, healed.was_failed) == ("embedded", True)
 
 
+@pytest.mark.semantics(
+    "TOAST",
+    "placeholder, and stored fields of another partition",
+    "not filled from them: they may be older or newer",
+)
 def test_a_placeholder_is_not_filled_from_another_partition() -> None:
     memory = Memory()
     memory.apply(record(0, "c", row(body="long"), lsn=1, ts_us=1))
@@ -222,6 +269,11 @@ def test_a_placeholder_is_not_filled_from_another_partition() -> None:
     assert failed.state == "failed"
 
 
+@pytest.mark.semantics(
+    "TOAST",
+    "placeholder after an event that could not be decoded",
+    "not filled: the lost event may have changed the column",
+)
 def test_an_undecodable_event_between_makes_the_stored_fields_no_source() -> None:
     memory = Memory()
     memory.apply(record(0, "c", row(body="long")))
@@ -232,6 +284,10 @@ def test_an_undecodable_event_between_makes_the_stored_fields_no_source() -> Non
     assert memory.text() == [["one two long"]], "the last good vectors stay"
 
 
+@pytest.mark.semantics(
+    "values",
+    "column that the settings name and the event lacks; a template that fails or grows without bound",
+)
 def test_a_missing_column_is_named() -> None:
     failed = only(Memory().apply(record(0, "c", {"id": 1, "title": "a", "price": "1"})))
     assert failed.failure is not None
@@ -241,6 +297,7 @@ def test_a_missing_column_is_named() -> None:
 
 @pytest.mark.parametrize(("column", "old"), [("title", b'"one two"'), ("price", b'"1.00"')])
 @pytest.mark.parametrize("depth", [101, 600, 985])
+@pytest.mark.semantics("values", "JSON nested more deeply than can be stored", "failed document, alone")
 def test_a_value_nested_too_deeply_fails_alone(column: str, old: bytes, depth: int) -> None:
     plain, memory = record(0, "c", row()), Memory()
     deep = (plain.value or b"").replace(old, b"[" * depth + b"1" + b"]" * depth)
@@ -250,6 +307,11 @@ def test_a_value_nested_too_deeply_fails_alone(column: str, old: bytes, depth: i
     assert (write.state, neighbour.state) == ("failed", "embedded")
 
 
+@pytest.mark.semantics(
+    "order",
+    "snapshot row (`r`) before a streamed event",
+    "never makes it stale; `source.lsn` alone is no order",
+)
 def test_a_read_never_makes_a_streaming_event_stale_whatever_sequence_it_carries() -> None:
     """A blocking snapshot carries its own WAL position: a transaction that was open meanwhile is below it."""
     memory = Memory()
@@ -292,6 +354,11 @@ def test_other_table_settings_render_stored_fields_again() -> None:
     assert (write.order, len(write.delete)) == (head.order, 1)
 
 
+@pytest.mark.semantics(
+    "operations",
+    "logical message (`m`), heartbeat, record without a key",
+    "ignored; feeds freshness; failed document `key_missing`",
+)
 def test_records_without_a_row_are_told_apart() -> None:
     beat = msgspec.structs.replace(record(3, "c", row(), topic=HEARTBEATS), value=b'{"ts_ms":7}')
     no_key = msgspec.structs.replace(record(4, "c", row()), key=None)
@@ -302,6 +369,11 @@ def test_records_without_a_row_are_told_apart() -> None:
     assert [o.outcome for o in intake.outcomes] == ["rejected", "ignored", "deleted"]
 
 
+@pytest.mark.semantics(
+    "operations",
+    "truncate (`t`)",
+    "by the table's `on_truncate`: delete (default), ignore, or stop with exit code 4",
+)
 def test_truncate_follows_the_tables_policy() -> None:
     assert take_in([record(6, "t", ts_us=8)], {TOPIC: table(on_truncate="ignore")}).truncates == []
     with pytest.raises(Stop, match="offsets reset"):
@@ -334,6 +406,11 @@ def _records(history: list[tuple[str, int, str, str]]) -> list[Record]:
 
 @settings(max_examples=200, deadline=None)
 @given(steps, st.lists(st.integers(1, 25), max_size=5), st.integers(0, 24), st.integers(0, 24))
+@pytest.mark.semantics(
+    "order",
+    "however the log is cut into batches, and whatever part is read again",
+    "the same documents and chunks",
+)
 def test_batches_and_replays_do_not_change_the_outcome(
     history: list[tuple[str, int, str, str]], cuts: list[int], replay_from: int, replay_to: int
 ) -> None:

@@ -74,6 +74,7 @@ def applied(memory: Memory, batches: Iterator[list[Record]]) -> dict[DocumentKey
 
 
 @pytest.mark.parametrize("seed", range(100))
+@pytest.mark.semantics("order", "events that a restarted connector delivers again")
 def test_what_is_delivered_again_changes_nothing_at_any_moment(seed: int) -> None:
     random = Random(seed)
     played = life(random, 30)

@@ -26,12 +26,16 @@ def record(ts_us: int | None, timestamp_ms: int = 0) -> Record:
 def test_behind_counts_from_the_commit_of_the_oldest_event_that_waits() -> None:
     found = freshness(BEHIND, {PLACE: record(NOW_US - 7_000_000)}, 1.0, NOW_US)
     assert found.seconds == 7.0
-    assert "4 events wait" in found.reason
+    assert "4 waiting" in found.reason
 
 
 def test_an_event_that_does_not_tell_its_commit_counts_from_its_send_time() -> None:
     found = freshness(BEHIND, {PLACE: record(None, timestamp_ms=NOW_US // 1000 - 3000)}, 1.0, NOW_US)
     assert found.seconds == 3.0
+
+
+def test_an_event_that_tells_no_time_at_all_has_no_known_age() -> None:
+    assert freshness(BEHIND, {PLACE: record(None, timestamp_ms=-1)}, 1.0, NOW_US).seconds is None
 
 
 def test_behind_by_offsets_without_a_record_is_at_its_end() -> None:
@@ -78,7 +82,7 @@ def test_lag_counts_what_the_topic_still_has() -> None:
 def test_a_reset_says_what_is_skipped_and_what_is_read_again() -> None:
     assert "skips 4" in Reset(BEHIND, 14).consequence
     assert "--from-offset 10" in Reset(BEHIND, 14).consequence
-    assert "reads 10 offsets again" in Reset(BEHIND, 0).consequence
+    assert "reads 10 of its offsets again" in Reset(BEHIND, 0).consequence
     assert "snapshot" in Reset(replace(BEHIND, recreated=True), 0).consequence
     assert Reset(AT_END, 10).consequence == "stays where it is"
 

@@ -85,7 +85,10 @@ def test_the_original_error_is_not_in_the_trace() -> None:
 
 
 def test_a_driver_error_without_sqlstate_is_told_apart_by_its_kind() -> None:
-    assert type(fault_of(psycopg.OperationalError("server closed the connection"), WHERE, Phase.WRITE)) is Retry
+    lost = psycopg.OperationalError("server closed the connection")
+    assert type(fault_of(lost, WHERE, Phase.WRITE)) is Retry
+    assert "store.dsn (EMBEDDING_STORE__DSN)" in fault_of(lost, WHERE, Phase.WRITE).fix
+    assert "store.migrator_dsn (EMBEDDING_STORE__MIGRATOR_DSN" in fault_of(lost, WHERE, Phase.MIGRATE).fix
     assert isinstance(fault_of(psycopg.DataError("NUL"), WHERE, Phase.WRITE), DataFault)
     refused = fault_of(
         psycopg.OperationalError('FATAL: password authentication failed for user "x"'), WHERE, Phase.READ

@@ -1,0 +1,55 @@
+"""What goes wrong in a thread of the loop ends the loop: a process never goes on without its worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from threading import Event
+from typing import NoReturn
+
+import pytest
+
+from consumer.pipeline import Settled, run
+from consumer.planning import Advance, Batch
+from tests.unit.records import TOPIC, record
+
+
+class OneBatch:
+    """A source with one record, then nothing for ever."""
+
+    def __init__(self) -> None:
+        self.before_revoke: Callable[[], None] = lambda: None
+        self.full = False
+        self._batches = [Batch((record(0, "c", {"id": 1}),), {(TOPIC, 0): Advance(TOPIC, 0, 1, 0, 1)})]
+
+    def poll(self, timeout: float) -> None: ...
+    def hold(self) -> None: ...
+    def stored(self, advances: Iterable[Advance]) -> None: ...
+    def fenced(self, advances: Iterable[Advance]) -> None: ...
+
+    def take(self) -> Batch | None:
+        return self._batches.pop() if self._batches else None
+
+
+def no_chore() -> None:
+    return None
+
+
+def fails(*_: object) -> NoReturn:
+    raise ZeroDivisionError("a bug")
+
+
+def test_an_error_in_a_batch_ends_the_loop() -> None:
+    stopping = Event()
+    with pytest.raises(ZeroDivisionError):
+        run(OneBatch(), fails, no_chore, lambda: None, stopping)
+    assert stopping.is_set(), "else what waits for a dependency would keep the process alive"
+
+
+def test_an_error_in_a_chore_ends_the_loop() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(OneBatch(), lambda _: Settled(), lambda: fails, lambda: None, Event())
+
+
+def test_an_error_of_the_main_thread_ends_the_loop() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(OneBatch(), lambda _: Settled(), no_chore, fails, Event())
