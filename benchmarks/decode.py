@@ -23,7 +23,7 @@ from consumer.local import Endpoints
 from consumer.planning import Table, take_in
 from tests.connect_avro import to_avro
 
-EVENTS, ROUNDS = 5000, 15
+EVENTS, ROUNDS = 1000, 101  # a batch as the consumer takes it, by default
 TOPIC = "shop.public.items"
 BODY = ('A line of a description, with "quotes", some commas and an é.\n' * 10)[:500]
 _TEXT = {"type": "string", "optional": True}

@@ -18,7 +18,7 @@ from consumer.events.avro_code import Malformed, Read, compile_reader
 from consumer.events.avro_shapes import present, shape_of, unlogical
 from consumer.events.columns import Column, canonical, typed
 from consumer.events.declared import Declared
-from consumer.events.envelope import Envelope, Source, undecodable
+from consumer.events.envelope import Envelope, Source, schema_unusable, undecodable
 from consumer.events.keys import key_undecodable
 
 _UNREADABLE = (Malformed, IndexError, struct.error, ValueError, TypeError, KeyError, ArithmeticError, RecursionError)
@@ -44,7 +44,7 @@ class AvroSchema:
                 fastavro.parse_schema(unlogical(_parse(reference)), named_schemas=self.names)
             self.root = fastavro.parse_schema(unlogical(_parse(schema)), named_schemas=self.names)
         except (*_UNUSABLE, msgspec.DecodeError):
-            raise _unusable() from None
+            raise schema_unusable() from None
 
 
 class AvroReader:
@@ -78,11 +78,11 @@ class AvroReader:
 
     def _learn(self, known: dict[AvroSchema, Any], schema: AvroSchema, build: Any) -> Any:
         if len(known) >= _KEPT:
-            del known[next(iter(known))]
+            known.pop(next(iter(known)), None)
         try:
             known[schema] = build(schema)
         except _UNUSABLE:
-            raise _unusable() from None
+            raise schema_unusable() from None
         return known[schema]
 
     def _value_reader(self, schema: AvroSchema) -> tuple[Read, tuple[Column, ...]]:
@@ -143,8 +143,3 @@ def _read(read: Read, data: bytes, offset: int) -> Any:
         what = "The Avro bytes do not fit the schema that they name. Check the registry and the converter."
         raise Reject(what, stage="decode", error_type="avro_malformed")
     return value
-
-
-def _unusable() -> Reject:
-    what = "The schema that the event names cannot be used. Check the registry and the converter."
-    return Reject(what, stage="decode", error_type="schema_unusable")

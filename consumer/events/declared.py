@@ -71,7 +71,7 @@ def declared_types(table: str, types: Mapping[str, str]) -> dict[str, Declared]:
 def _declared(table: str, column: str, text: str) -> Declared:
     match = _TYPE.fullmatch(text.lower())
     name = _ALIASES.get(match[1], match[1]) if match else ""
-    if match is None or name not in _PLAIN | _CONVERTED:
+    if match is None or name not in _PLAIN | _CONVERTED or not _sensible(name, match[2]):
         raise Stop(
             f"Table {table} declares column {column} as {text!r}.",
             "That is no type this version knows.",
@@ -82,6 +82,10 @@ def _declared(table: str, column: str, text: str) -> Declared:
     if match[4]:
         return Declared(partial(_each, convert=convert) if convert else None, _array_forms(name, convert))
     return Declared(convert, _forms(name))
+
+
+def _sensible(name: str, first: str | None) -> bool:
+    return first is None or first.isdecimal() or (name == "bytea" and first == "hex")
 
 
 def _converter(name: str, first: str | None, second: str | None) -> Convert | None:

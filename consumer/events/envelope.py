@@ -68,13 +68,16 @@ def change(record: Record, envelope: Envelope, key: bytes, other_key: bytes | No
     (`source.file`) and, in one integer, position and row within it. A read carries neither: it stands where its
     snapshot stood. Raises Reject for a commit time that no database can hold.
     """
-    op, happened_us, sent_ms = envelope.op, micros(envelope), record.timestamp_ms
+    op, happened_us, sent_ms = envelope.op, within_time(micros(envelope)), record.timestamp_ms
+    order = _order(record, envelope.source, snapshot=op == "r")
+    if op == "t":
+        order = _after_waiting(order, envelope.source, happened_us)
     return ChangeEvent(
         op,  # type: ignore[arg-type]
         key,
-        _order(record, envelope.source, snapshot=op == "r"),
+        order,
         envelope.after if op != "d" else None,
-        happened_us if happened_us is not None and 0 <= happened_us <= _LAST_US else None,
+        happened_us,
         sent_ms * 1000 if sent_ms >= 0 else None,
         other_key,
     )
@@ -84,6 +87,12 @@ def undecodable(error_type: str, what: str) -> Reject:
     """A value that is no change event."""
     what = f"{what}. Check value.converter and transforms of the connector."
     return Reject(what, stage="decode", error_type=error_type)
+
+
+def schema_unusable() -> Reject:
+    """A schema, embedded or in the registry, that nothing can be read by."""
+    what = "The schema that the event names cannot be used. Check the registry and the converter."
+    return Reject(what, stage="decode", error_type="schema_unusable")
 
 
 def micros(holder: Envelope | Source) -> int | None:
@@ -111,13 +120,24 @@ def _order(record: Record, source: Source | None, *, snapshot: bool = False) -> 
     return Order(record.topic, record.topic_id, record.partition, record.offset, sequence, ts_us, snapshot)
 
 
+def _after_waiting(truncate: Order, source: Source | None, happened_us: int | None) -> Order:
+    """A truncate's commit time. MySQL and MariaDB give the second in which the statement began.
+
+    If it waited for a lock, that is before rows which it removes. When the connector read it is after them, and the
+    sequence tells the rest.
+    """
+    if source is None or source.file is None or truncate.ts_us is None or happened_us is None:
+        return truncate
+    return msgspec.structs.replace(truncate, ts_us=max(truncate.ts_us, happened_us))
+
+
 def _sequence(source: Source) -> tuple[int, int] | None:
     if source.sequence is not None:
         try:
             return _lsns(source.sequence)
         except msgspec.DecodeError:  # one of them is null before the first commit
             return None
-    if source.file is None or source.pos is None:
+    if source.file is None or not source.pos:  # a position of 0 is none
         return None
     binlog, row = _BINLOG(source.file), source.row or 0
     place = source.pos * _ROWS + row

@@ -13,14 +13,15 @@ import msgspec
 
 from consumer.events.columns import Column, canonical, schemaless, typed
 from consumer.events.declared import Declared
-from consumer.events.envelope import Envelope, undecodable
+from consumer.events.envelope import Envelope, schema_unusable, undecodable
 from consumer.events.keys import canonical_key, is_canonical, key_undecodable
 from consumer.events.shapes import Shape
 from consumer.events.toast import untyped_row
 
 T = TypeVar("T")
 _OPENING = b'{"schema":'
-_KEPT = 16  # versions of one table's schema that are remembered; more come in turns nowhere
+_KEPT = 16  # versions of one table's schema that are remembered
+_LONGEST_PREFIX = 2**20  # bytes; the widest table's schema is a fraction of it
 _NO_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 _Payload = memoryview | bytes
@@ -37,29 +38,35 @@ _anything = msgspec.json.Decoder().decode
 
 
 class _Schemas(Generic[T]):
-    """What `compile` makes of each embedded schema that came, found again by the bytes before the payload."""
+    """What `compile_schema` makes of each embedded schema that came, found again by the bytes before the payload."""
 
-    def __init__(self, compiled: Callable[[Shape | None], T]) -> None:
-        self._compile = compiled
+    def __init__(self, compile_schema: Callable[[Shape | None], T]) -> None:
+        self._compile = compile_schema
         self._known: list[tuple[bytes, int, T]] = []
 
     def known(self, data: bytes) -> tuple[_Payload, T] | None:
         """The payload, if the schema before it has come before."""
         for prefix, length, compiled in self._known:
-            if data.startswith(prefix):
+            if data.startswith(prefix) and data.endswith(b"}"):
                 return memoryview(data)[length:-1], compiled
         return None
 
     def learn(self, data: bytes) -> tuple[_Payload, T]:
-        """The payload, after decoding the schema too. Raises what msgspec raises."""
+        """The payload, after decoding the schema too. Raises what msgspec raises, or Reject for a useless schema."""
         wrapped = _wrapped(data)
-        compiled = self._compile(_shape(wrapped.schema))
+        compiled = self._compiled(_shape(wrapped.schema))
         payload, whole = memoryview(wrapped.payload), memoryview(data)
         start = len(data) - 1 - len(payload)
-        if data.endswith(b"}") and whole[start:-1] == payload:
+        if start < _LONGEST_PREFIX and data.endswith(b"}") and whole[start:-1] == payload:
             prefix = data[:start]
             self._known = [(prefix, len(prefix), compiled), *self._known[: _KEPT - 1]]
         return payload, compiled
+
+    def _compiled(self, shape: Shape | None) -> T:
+        try:
+            return self._compile(shape)
+        except (ValueError, RecursionError):  # a decimal's scale that is no number, arrays of arrays without end
+            raise schema_unusable() from None
 
 
 class JsonReader:

@@ -20,6 +20,7 @@ from consumer.operations.telemetry import Telemetry
 from consumer.operations.wiring import (
     build_pipeline,
     build_tables,
+    check_registry,
     load_model,
     migrator_dsn,
     open_broker,
@@ -56,6 +57,7 @@ def run_consumer(settings: Settings, stopping: Event, *, wait: bool = True) -> N
     broker = open_broker(settings)
     if not wait:  # before the seconds that the model takes
         broker.check()
+        check_registry(settings)
         with open_store(settings) as store:
             store.generation()
     _log.info("loading the model", model=settings.embedding.model)

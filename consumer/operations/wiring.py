@@ -29,9 +29,23 @@ def open_store(settings: Settings, *, answer_within: float = 60.0) -> Store:
 
 def open_registry(settings: Settings) -> Registry:
     """The schema registry of the settings; connects when the first Avro record comes, so that JSON needs none."""
-    given = settings.registry
-    if "url" not in given.model_fields_set and all(table.format != "avro" for table in settings.tables):
+    if "url" not in settings.registry.model_fields_set and not _in_avro(settings):
         return NoRegistry()
+    return _schema_registry(settings)
+
+
+def check_registry(settings: Settings) -> None:
+    """Raises Retry where a table is in Avro and the registry does not answer."""
+    if _in_avro(settings):
+        _schema_registry(settings).check()
+
+
+def _in_avro(settings: Settings) -> bool:
+    return any(table.format == "avro" for table in settings.tables)
+
+
+def _schema_registry(settings: Settings) -> SchemaRegistry:
+    given = settings.registry
     return SchemaRegistry(
         Access(
             given.url,

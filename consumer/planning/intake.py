@@ -111,23 +111,26 @@ def document_key(source: str, key: bytes) -> DocumentKey:
 def _arrive(record: Record, table: Table, intake: Intake, schemas: Schemas) -> None:
     """One record of a table. Raises Reject only where no document can be named."""
     arrival: Arrival
-    if follows_its_delete(record, table.form, schemas):
+    if record.delete is not None and follows_its_delete(record, table.form, schemas):
         intake.outcomes.append(Outcome(table.source, "tombstone", "ignored"))
         return
     try:
         arrival = decode_event(record, table.form, schemas)
-        if arrival.op in ("t", "m"):
+        if not arrival.key:
             _without_row(arrival, table, intake)
             return
+        if arrival.other_key is not None and arrival.op == "c":
+            intake.old_keys.add(document_key(table.source, arrival.other_key))
     except Reject as reject:
         order = Order(record.topic, record.topic_id, record.partition, record.offset)
         failure = Failure(reject.stage, reject.error_type, reject.what)
         arrival = Undecodable(decode_key(record, table.form, schemas), order, failure)
     key = document_key(table.source, arrival.key)
-    intake.tables[key] = table
-    intake.arrivals.setdefault(key, []).append(arrival)
-    if isinstance(arrival, ChangeEvent) and arrival.op == "c" and arrival.other_key is not None:
-        intake.old_keys.add(document_key(table.source, arrival.other_key))
+    arrivals = intake.arrivals.get(key)
+    if arrivals is not None:
+        arrivals.append(arrival)
+    else:
+        intake.arrivals[key], intake.tables[key] = [arrival], table
 
 
 def _without_row(event: ChangeEvent, table: Table, intake: Intake) -> None:

@@ -39,6 +39,10 @@ class SchemaRegistry:
         self._known: dict[SchemaRef, AvroSchema | Reject] = {}
         self._unknown: dict[SchemaRef, float] = {}  # since when, on the monotonic clock
 
+    def check(self) -> None:
+        """Raises RegistryWait where nothing answers, or access is refused."""
+        self._http.get(f"{self._url}/schemas/types")
+
     def schemas(self, refs: Collection[SchemaRef]) -> dict[SchemaRef, AvroSchema | Reject]:
         """The schema of each; a Reject where it is no Avro, or was unknown for too long.
 

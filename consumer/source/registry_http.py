@@ -86,7 +86,11 @@ class Http:
                 "Its certificate does not lead to an authority that is known here.",
                 "Set registry.ca_file to the certificate of the authority that signed it.",
             )
-        return RegistryWait(f"{where} does not answer ({type(cause).__name__}).")
+        return RegistryWait(
+            f"{where} does not answer ({type(cause).__name__}).",
+            "It has the schemas that records in Avro are written with.",
+            "Start it, or set registry.url to where it is.",
+        )
 
     def _refused(self, status: int) -> RegistryWait:
         where = f"The schema registry at {self._access.url}"

@@ -165,6 +165,18 @@ def test_no_wait_for_postgres(world: World, nobody: str) -> None:
     assert "loading the model" not in done.stderr, "what is missing is told before the seconds that this takes"
 
 
+def test_no_wait_for_the_registry_of_a_table_in_avro(world: World, nobody: str) -> None:
+    world.migrate()
+    world.tables[0]["format"] = "avro"
+    world.settings(registry={"url": f"http://{nobody}"})
+    done = world.command("--group", world.name, "--no-wait")
+    assert done.returncode == UNREACHABLE, done.stderr
+    what, why, do = told(done.stderr)
+    assert nobody in what
+    assert why
+    assert "registry.url" in do
+
+
 def test_a_password_that_is_wrong(world: World) -> None:
     user, _, rest = world.endpoints.store_dsn.rpartition("@")
     dsn = f"{user.rpartition(':')[0]}:hidden-word@{rest}"

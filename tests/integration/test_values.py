@@ -1,4 +1,4 @@
-"""The real connector over a table of every type: one row from snapshot and stream, with schemas or without."""
+"""The real connector over a table of every type: one canonical row from snapshot and stream, on JSON of both kinds."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ from tests.unit.records import TOPIC
 RECORDS = int(os.environ.get("EMBED_FUZZ_RECORDS", "20000"))
 SEED = 20261121
 COLUMNS = ("tx", "n_big", "m", "d", "t", "ts", "tstz", "pt", "v", "sv", "a_d", "a_ts", "a_n2", "by", "a_i8", "jb")
+REFS = SchemaRef("content", 0), SchemaRef("content", 1)
 Made = tuple[bytes, bytes, dict[SchemaRef, AvroSchema | Reject]]
 
 
@@ -36,11 +37,8 @@ def originals() -> list[Made]:
     found += [(*recorded(name)["u"], {}) for name in ("toast_plain", "precise", "toast_hex")]
     for name in ("schema", "precise", "toast_schema"):
         (key_schema, key), (schema, value) = map(to_avro, recorded(name)["u"])
-        schemas: dict[SchemaRef, AvroSchema | Reject] = {
-            SchemaRef("content", 1): AvroSchema(key_schema),
-            SchemaRef("content", 2): AvroSchema(schema),
-        }
-        found.append((b"\0\0\0\0\1" + key, b"\0\0\0\0\2" + value, schemas))
+        made = (AvroSchema(key_schema), AvroSchema(schema))
+        found.append((b"\0\0\0\0\0" + key, b"\0\0\0\0\1" + value, dict(zip(REFS, made, strict=True))))
     return found
 
 
