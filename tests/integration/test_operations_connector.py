@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import secrets
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -24,9 +24,10 @@ from tests.topic_log import read_topics
 from tests.workload import Workload
 from tests.world import World
 
-PREFIX = f"operations{os.getpid()}"
-BEFORE = f"t{os.getpid()}_before"  # a table whose rows were there before the connector, which never told of them
-SIGNALS = f"t{os.getpid()}_signals"  # where an incremental snapshot leaves its marks
+RUN = secrets.token_hex(4)
+PREFIX = f"operations{RUN}"
+BEFORE = f"t{RUN}_before"  # a table whose rows were there before the connector, which never told of them
+SIGNALS = f"t{RUN}_signals"  # where an incremental snapshot leaves its marks
 MANY_WORDS = "word " * 2000
 
 
@@ -45,7 +46,7 @@ def captured(stack: Stack) -> Iterator[Stack]:
     overrides = {
         "topic.prefix": PREFIX,
         "slot.name": PREFIX,
-        "table.include.list": rf"public\.t{os.getpid()}_.*",
+        "table.include.list": r"public\.t[0-9a-f]{8}_.*",
         "snapshot.mode": "no_data",
         "provide.transaction.metadata": "true",
         "message.key.columns": r"public\.(.*)_keyed:sku",

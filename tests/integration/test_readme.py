@@ -74,6 +74,6 @@ def test_the_commands_of_the_readme_do_what_it_says(folder: Path) -> None:
 
 
 def test_the_settings_of_the_readme_are_valid(tmp_path: Path) -> None:
-    (text,) = blocks("Settings", "yaml")
+    text = "\n".join(blocks("Settings", "yaml"))
     (tmp_path / "embed-consumer.yaml").write_text(text, encoding="utf-8")
-    shell("embed-consumer config validate", tmp_path)
+    shell("EMBEDDING_REGISTRY__PASSWORD=word embed-consumer config validate", tmp_path)
