@@ -49,10 +49,11 @@ class Report(Protocol):
 
 @dataclass(slots=True)
 class Settled:
-    """What became of a batch: positions the database has, and spans whose partition another owner has taken."""
+    """What became of a batch: positions the database has, spans that another owner has taken, whether all is done."""
 
     stored: list[Advance] = field(default_factory=list)
     fenced: list[Advance] = field(default_factory=list)
+    complete: bool = False
 
 
 class Pipeline:
@@ -80,8 +81,7 @@ class Pipeline:
     def process(self, batch: Batch) -> Settled:
         """Apply `batch`, in as many transactions as its model work asks for.
 
-        What is left undone because the process ends, or because another owner took the partition, is not in the
-        result's `stored`: it will be read again from the stored offset.
+        What is not in the result's `stored`, as the process ends or another owner came, will be read again.
         """
         settled, parts = Settled(), deque([batch])
         while parts and not self._stopping.is_set():
@@ -95,7 +95,9 @@ class Pipeline:
                 self._stopping.wait(seconds)
                 parts.extendleft(reversed(part.cut(max(1, len(part.records) // 2))))
             except Abandoned:
+                parts.appendleft(part)
                 break
+        settled.complete = not parts
         self._report.waiting(parts)
         return settled
 
@@ -128,9 +130,9 @@ class Pipeline:
         """Decode only. Raises Retry where the schema registry does not answer or may yet learn an id."""
         return self._steps.take_in_now(records, self._tables)
 
-    def reapply(self, records: Sequence[Record]) -> None:
-        """Apply records again that a failed document stands at; no position moves."""
-        self.process(Batch(tuple(records), {}))
+    def reapply(self, records: Sequence[Record]) -> bool:
+        """Apply records again that a failed document stands at; no position moves. False if the process ends first."""
+        return self.process(Batch(tuple(records), {})).complete
 
     def rerender(self, documents: Sequence[StoredKey]) -> None:
         """Render, embed and write stored fields again, without an event: a retry, or settings that changed.
@@ -153,9 +155,8 @@ class Pipeline:
                 return
 
     def _as_plan(self, part: Batch, intake: Intake, drafted: Drafted, planned: Planned) -> Plan:
-        beats = tuple(intake.heartbeats.items())
-        advances, rejects, truncates = part.advances, tuple(drafted.rejects), tuple(intake.truncates)
-        return Plan(self._group, self._generation.number, advances, planned.writes, rejects, truncates, beats)
+        rejects, truncates, beats = tuple(drafted.rejects), tuple(intake.truncates), tuple(intake.heartbeats.items())
+        return Plan(self._group, self._generation.number, part.advances, planned.writes, rejects, truncates, beats)
 
 
 def run(

@@ -14,7 +14,7 @@ _BINLOG = re.compile(r".*\.(\d{1,18})", re.DOTALL).fullmatch
 _ROWS = 2**20  # of one binlog event, more than fit its size
 _LARGEST = 2**63 - 1
 _Lsn = Annotated[int, msgspec.Meta(ge=0, le=_LARGEST)]  # what the store's bigint holds
-_lsns = msgspec.json.Decoder(tuple[_Lsn, _Lsn], strict=False).decode  # the numbers come as texts
+_lsns = msgspec.json.Decoder(tuple[_Lsn | None, _Lsn], strict=False).decode  # the numbers come as texts
 _LAST_US = 253_402_300_799_999_999  # the end of 9999: what both Postgres and Python can say
 
 
@@ -134,9 +134,10 @@ def _after_waiting(truncate: Order, source: Source | None, happened_us: int | No
 def _sequence(source: Source) -> tuple[int, int] | None:
     if source.sequence is not None:
         try:
-            return _lsns(source.sequence)
-        except msgspec.DecodeError:  # one of them is null before the first commit
+            commit, lsn = _lsns(source.sequence)
+        except msgspec.DecodeError:
             return None
+        return commit or 0, lsn  # the connector has seen no commit yet: before every other
     if source.file is None or not source.pos:  # a position of 0 is none
         return None
     binlog, row = _BINLOG(source.file), source.row or 0

@@ -98,7 +98,7 @@ class RetryWorker:
                 there = _still_there(row, head, applied, ids)
                 try:
                     record = reader.read_one(row.topic, row.partition, row.offset) if there else None
-                    decodable = record is not None and not self._pipeline.take_in([record]).rejects
+                    decodable = record is not None and self._pipeline.take_in([record]).decodable
                 except Retry as retry:  # this row's attempt is lost; its neighbours must not pay for it
                     _log.warning("a failed document's record could not be read", reason=retry.what)
                     continue
@@ -111,8 +111,8 @@ class RetryWorker:
         """A row without a key has no document that could heal: it goes once its event can be decoded."""
         if row.key is None and not decodable:
             return
-        self._pipeline.reapply([record])
-        if row.key is None:
+        applied = self._pipeline.reapply([record])
+        if row.key is None and applied:
             self._store.discard_failed(Selector(failure_id=row.failure_id))
 
     def _expired(self, row: FailedDocument, head: StoredDocument | None) -> None:

@@ -20,6 +20,12 @@ INCOMPLETE = Failure(
     "row heals it, or an ad-hoc snapshot of the table.",
 )
 
+UNREAD = Failure(
+    "decode",
+    "undecodable",
+    "The event could not be decoded, and events of another partition of the topic have its document since.",
+)
+
 # What comes later walks a value recursively; no converter of Debezium nests anything near it.
 MAX_NESTING = 100
 
@@ -83,6 +89,7 @@ class Fold:
             if verdict == "stale" or (verdict == "same" and not self._again):
                 self._tell(arrival, "stale")
                 continue
+            self._give_way(arrival)
             self._take(arrival)
         draft = self._draft
         if draft is not None and self._unchanged and not draft.holes:
@@ -120,7 +127,7 @@ class Fold:
 
     def _take_event(self, event: ChangeEvent, before: Draft | None, draft: Draft) -> None:
         if event.after is None:
-            if event.other_key is not None:
+            if event.other_key is not None and self._lives(event):
                 draft.leavings.append(self._leaving(event, event.other_key, before))
             draft.deleted, self._unchanged = True, False
             draft.applied.append(event)
@@ -164,6 +171,13 @@ class Fold:
         tried = self._stored is not None and classify(event.order, self._stored.order) == "same"
         return Arriving(move_id(self._key, old_key, event.order), old_key, self._stored if tried else None)
 
+    def _lives(self, event: ChangeEvent) -> bool:
+        """Whether there is something to leave: a delete that is delivered again, or older than a snapshot, has not."""
+        if self._order is None or self._deleted:
+            return False
+        ahead = self._order.snapshot and event.order.ts_us is not None and self._order.ts_us is not None
+        return not (ahead and (event.order.ts_us or 0) < (self._order.ts_us or 0))
+
     def _leaving(self, event: ChangeEvent, other_key: bytes, before: Draft | None) -> Leaving:
         new_key = document_key(self._key.source, other_key)
         return Leaving(move_id(new_key, self._key, event.order), *self._known(before, event.order))
@@ -180,6 +194,17 @@ class Fold:
 
     def _elsewhere(self, order: Order) -> bool:
         return self._order is not None and order.partition != self._order.partition
+
+    def _give_way(self, arrival: Arrival) -> None:
+        """A document that failed by its first event has no time: one of another partition may be older. Keep both."""
+        order = self._order
+        if order is None or order.ts_us is not None or not self._elsewhere(arrival.order):
+            return
+        failure = self._draft.failure if self._draft else None
+        if self._draft is None and self._stored is not None and self._stored.state == "failed":
+            failure = UNREAD
+        if failure is not None:
+            self.rejects.append(RejectedEvent(self._key.source, order.topic, order.partition, order.offset, failure))
 
     def _reject(self, arrival: Undecodable) -> None:
         """Of another partition, and without a time: it may be newer than the document or older. The event fails."""

@@ -71,6 +71,12 @@ class Intake:
     old_keys: set[DocumentKey] = field(default_factory=set)  # of inserts by a key change
     outcomes: list[Outcome] = field(default_factory=list)
 
+    @property
+    def decodable(self) -> bool:
+        """Whether every record could be decoded."""
+        arrivals = (arrival for each in self.arrivals.values() for arrival in each)
+        return not self.rejects and not any(isinstance(arrival, Undecodable) for arrival in arrivals)
+
 
 def schema_refs(records: Iterable[Record], tables: Mapping[str, Table]) -> set[SchemaRef]:
     """The schemas in the registry that `records` name: what `take_in` needs to know of them."""
@@ -122,6 +128,8 @@ def _arrive(record: Record, table: Table, intake: Intake, schemas: Schemas) -> N
         if arrival.other_key is not None and arrival.op == "c":
             intake.old_keys.add(document_key(table.source, arrival.other_key))
     except Reject as reject:
+        if record.key is None:
+            raise
         order = Order(record.topic, record.topic_id, record.partition, record.offset)
         failure = Failure(reject.stage, reject.error_type, reject.what)
         arrival = Undecodable(decode_key(record, table.form, schemas), order, failure)

@@ -88,35 +88,29 @@ class Known:
 
 
 def known(origin: Origin, details: Details, moves: Moves) -> Known:
-    """What `origin` can give."""
-    if isinstance(origin, StoredDocument):
-        detail = details.get(origin.document_id)
-        return _over(_fields(detail.fields), detail.awaits, moves) if detail else Known()
-    if origin is None:
-        return Known()
-    if origin.leaving is not None:
-        return filled(origin.leaving.fields, origin.leaving.holes, origin.leaving.origin, details, moves)
-    if origin.id in moves or origin.stored is None:
-        return _over({}, origin.id, moves)
-    tried = known(origin.stored, details, moves)
-    return replace(tried, awaits=tried.awaits or origin.id)
+    """What `origin` can give, through however many key changes of this batch."""
+    passed = []
+    while isinstance(origin, Arriving) and origin.leaving is not None:
+        passed.append(origin.leaving)
+        if not origin.leaving.holes:
+            break
+        origin = origin.leaving.origin
+    given = _outside(origin, details, moves) if not passed or passed[-1].holes else Known()
+    for leaving in reversed(passed):
+        given = _filled(leaving.fields, leaving.holes, given)
+    return given
 
 
 def filled(fields: Mapping[str, Any], holes: frozenset[str], origin: Origin, details: Details, moves: Moves) -> Known:
     """`fields` with the holes taken from `origin`, as far as it can give them: those it cannot are missing."""
-    if not holes:
-        return Known(fields)
-    given = known(origin, details, moves)
-    values = {name: value for name, value in fields.items() if name not in holes}
-    values |= {name: value for name, value in given.fields.items() if name in holes}
-    return Known(values, given.awaits, given.used)
+    return _filled(fields, holes, known(origin, details, moves) if holes else Known())
 
 
 def left_behind(
     leavings: Iterable[Leaving], details: Details, moves: Moves
 ) -> Iterator[tuple[Move, tuple[bytes, ...]]]:
     """The rows of `moves` to write, of key changes whose insert is not in this batch; and those that go into them."""
-    for leaving in leavings:
+    for leaving in {leaving.id: leaving for leaving in leavings}.values():
         if not leaving.taken:
             last = filled(leaving.fields, leaving.holes, leaving.origin, details, moves)
             yield Move(leaving.id, _encode(last.fields), last.awaits), last.used
@@ -125,20 +119,40 @@ def left_behind(
 def lenders(arrivings: Iterable[Arriving], details: Details) -> Iterator[tuple[int, set[bytes]]]:
     """Stored documents that these were, whose vectors may be reused: (document id, its chunk hashes)."""
     for arriving in arrivings:
-        if arriving.old is not None and (detail := details.get(arriving.old.document_id)):
-            yield arriving.old.document_id, {chunk.chunk_hash for chunk in detail.chunks}
-        if arriving.leaving is not None and isinstance(arriving.leaving.origin, Arriving):
-            yield from lenders([arriving.leaving.origin], details)
+        origin: Origin = arriving
+        while isinstance(origin, Arriving):
+            if origin.old is not None and (detail := details.get(origin.old.document_id)):
+                yield origin.old.document_id, {chunk.chunk_hash for chunk in detail.chunks}
+            origin = origin.leaving.origin if origin.leaving is not None else None
+
+
+def _filled(fields: Mapping[str, Any], holes: frozenset[str], given: Known) -> Known:
+    values = {name: value for name, value in fields.items() if name not in holes}
+    values |= {name: value for name, value in given.fields.items() if name in holes}
+    return Known(values, given.awaits, given.used)
+
+
+def _outside(origin: Origin, details: Details, moves: Moves) -> Known:
+    """What is known outside of this batch: stored, or left in `moves`."""
+    if isinstance(origin, StoredDocument):
+        detail = details.get(origin.document_id)
+        return _over(_fields(detail.fields), detail.awaits, moves) if detail else Known()
+    if origin is None:
+        return Known()
+    if origin.id in moves or origin.stored is None:
+        return _over({}, origin.id, moves)
+    tried = _outside(origin.stored, details, moves)
+    return replace(tried, awaits=tried.awaits or origin.id)
 
 
 def _over(fields: Mapping[str, Any], awaits: bytes | None, moves: Moves) -> Known:
-    """`fields` over those of the awaited row of `moves`, and of the row that this one awaits in its turn."""
-    if awaits is None:
-        return Known(fields)
-    if (move := moves.get(awaits)) is None:
-        return Known(fields, awaits)
-    given = _over(_fields(move.fields), move.awaits, moves)
-    return Known({**given.fields, **fields}, given.awaits, (awaits, *given.used))
+    """`fields` over those of the awaited row of `moves`, and of the rows that this one awaits in its turn."""
+    used: list[bytes] = []
+    while awaits is not None and (move := moves.get(awaits)) is not None and awaits not in used:
+        fields = {**_fields(move.fields), **fields}
+        used.append(awaits)
+        awaits = move.awaits
+    return Known(fields, awaits, tuple(used))
 
 
 def _fields(stored: bytes | None) -> Mapping[str, Any]:

@@ -156,3 +156,13 @@ def test_writers_of_one_source_do_not_wait_for_each_other(bench: Bench, server: 
         blocker.rollback()
         blocked.join(10)
     assert bench.stored(1).version == 2
+
+
+def test_an_undecodable_event_that_may_be_newer_than_the_truncate_is_kept_as_an_event(bench: Bench) -> None:
+    bench.applied(write(1, 1))
+    bench.applied(truncates=(truncate(5),))
+    failure = Failure("decode", "value_undecodable", "why")
+    unread = write(1, 9, bench.stored(1), state="failed", failure=failure, order=order(9, seconds=1, sequence=1))
+    assert bench.applied(unread).dropped == (key(1),)
+    (failed,) = bench.store.list_failed()
+    assert (failed.key, failed.offset, failed.error_type) == (None, 9, "value_undecodable")

@@ -219,3 +219,15 @@ def test_a_vector_that_goes_while_it_is_borrowed_is_computed_instead() -> None:
     settled = pipeline(shelf).process(Batch(events, {(TOPIC, 0): Advance(TOPIC, 0, 1, 1, 3)}))
     assert settled.stored[-1].end == 3
     assert ("embedded", "a b", "x") in outcome(shelf.memory).values()
+
+
+def test_what_is_applied_again_while_the_process_ends_says_that_it_was_not() -> None:
+    shelf, stopping = Shelf(), Impatient()
+    work = Pipeline(
+        Planner([shelf.memory.table], 1, WordTokenizer()), Zeros(), shelf, NoRegistry(), Silent(), stopping,
+        generation=GENERATION, tables={TOPIC: shelf.memory.table}, group="g", max_seconds=1.0,
+    )  # fmt: skip
+    assert work.reapply([record(0, "c", row())])
+    stopping.set()
+    assert not work.reapply([record(1, "u", row("other"))])
+    assert outcome(shelf.memory) == {next(iter(shelf.memory.heads)): ("embedded", "one two", "three")}

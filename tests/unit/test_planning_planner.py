@@ -460,3 +460,22 @@ def test_an_undecodable_event_of_another_partition_fails_by_itself() -> None:
     older = msgspec.structs.replace(record(3, "u", row()), value=b"junk")
     assert not memory.apply(older)
     assert memory.outcomes == ["stale"]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_undecodable_first_event_stays_known_when_another_partition_takes_the_document(
+    at_once: bool,
+) -> None:
+    memory = Memory()
+    junk = msgspec.structs.replace(record(0, "u", row(), partition=1), value=b"junk")
+    older = record(0, "c", row(), lsn=1, ts_us=100)
+    for batch in [(junk, older)] if at_once else [(junk,), (older,)]:
+        memory.apply(*batch)
+    assert [(r.partition, r.offset) for r in memory.rejects] == [(1, 0)]
+    assert memory.text() == [["one two three"]]
+
+
+def test_a_record_without_a_key_fails_by_what_is_wrong_with_its_value() -> None:
+    intake = take_in([msgspec.structs.replace(record(0, "t"), key=None, value=b"junk")], {TOPIC: table()})
+    assert [reject.failure.error_type for reject in intake.rejects] == ["value_undecodable"]
+    assert not intake.decodable
