@@ -2,7 +2,7 @@
 
 Two threads. The main thread polls Kafka, so that membership never waits for the model, and gathers the next batch. One
 worker turns the current batch into a plan, embeds what changed, and applies it in ONE database transaction together
-with the offsets. A batch is whatever arrived while the one before was worked on: one event, or a full batch in a backlog.
+with the offsets. A batch is whatever arrived while the one before was worked on: one event, or as many as it may have.
 """
 
 from __future__ import annotations
