@@ -168,15 +168,13 @@ class Fold:
 
     def _arriving(self, event: ChangeEvent, other_key: bytes) -> Arriving:
         old_key = document_key(self._key.source, other_key)
-        tried = self._stored is not None and classify(event.order, self._stored.order) == "same"
-        return Arriving(move_id(self._key, old_key, event.order), old_key, self._stored if tried else None)
+        stored = self._stored
+        knows = stored and (classify(event.order, stored.order) == "same" or _ahead(stored.order, event.order))
+        return Arriving(move_id(self._key, old_key, event.order), old_key, stored if knows else None)
 
     def _lives(self, event: ChangeEvent) -> bool:
         """Whether there is something to leave: a delete that is delivered again, or older than a snapshot, has not."""
-        if self._order is None or self._deleted:
-            return False
-        ahead = self._order.snapshot and event.order.ts_us is not None and self._order.ts_us is not None
-        return not (ahead and (event.order.ts_us or 0) < (self._order.ts_us or 0))
+        return self._order is not None and not self._deleted and not _ahead(self._order, event.order)
 
     def _leaving(self, event: ChangeEvent, other_key: bytes, before: Draft | None) -> Leaving:
         new_key = document_key(self._key.source, other_key)
@@ -217,6 +215,11 @@ class Fold:
     def _tell(self, arrival: Arrival, outcome: str) -> None:
         event = arrival if isinstance(arrival, ChangeEvent) else None
         self.outcomes.append(Outcome(self._key.source, event.op if event else "unknown", outcome, event))
+
+
+def _ahead(stored: Order, event: Order) -> bool:
+    """Whether a snapshot has read the row later than `event` happened: what it read may be another row's, or newer."""
+    return stored.snapshot and None not in (stored.ts_us, event.ts_us) and (event.ts_us or 0) < (stored.ts_us or 0)
 
 
 def _outdated(stored: StoredDocument, table: Table, generation: int) -> bool:

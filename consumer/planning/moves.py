@@ -46,8 +46,8 @@ class Leaving:
 @dataclass(slots=True)
 class Arriving:
     """An insert by a key change, and who may know what it leaves out beside the row of `moves`: its delete in this
-    batch, or what is `stored` of an earlier try with this very event. The chunks of the old document, as far as it
-    still stands, may lend their vectors."""
+    batch, or what is `stored` by an earlier try with this very event or by a snapshot ahead of it. The chunks of the
+    old document, as far as it still stands, may lend their vectors."""
 
     id: bytes
     old_key: DocumentKey
@@ -89,13 +89,10 @@ class Known:
 
 def known(origin: Origin, details: Details, moves: Moves) -> Known:
     """What `origin` can give, through however many key changes of this batch."""
-    passed = []
-    while isinstance(origin, Arriving) and origin.leaving is not None:
-        passed.append(origin.leaving)
-        if not origin.leaving.holes:
-            break
-        origin = origin.leaving.origin
-    given = _outside(origin, details, moves) if not passed or passed[-1].holes else Known()
+    passed = list(_passed(origin))
+    last = passed[-1].origin if passed else origin
+    inside = isinstance(last, Arriving) and last.leaving is not None  # all there is to know, or a circle
+    given = Known() if inside else _outside(last, details, moves)
     for leaving in reversed(passed):
         given = _filled(leaving.fields, leaving.holes, given)
     return given
@@ -103,7 +100,7 @@ def known(origin: Origin, details: Details, moves: Moves) -> Known:
 
 def filled(fields: Mapping[str, Any], holes: frozenset[str], origin: Origin, details: Details, moves: Moves) -> Known:
     """`fields` with the holes taken from `origin`, as far as it can give them: those it cannot are missing."""
-    return _filled(fields, holes, known(origin, details, moves) if holes else Known())
+    return _filled(fields, holes, known(origin, details, moves)) if holes else Known(fields)
 
 
 def left_behind(
@@ -119,14 +116,25 @@ def left_behind(
 def lenders(arrivings: Iterable[Arriving], details: Details) -> Iterator[tuple[int, set[bytes]]]:
     """Stored documents that these were, whose vectors may be reused: (document id, its chunk hashes)."""
     for arriving in arrivings:
-        origin: Origin = arriving
-        while isinstance(origin, Arriving):
-            if origin.old is not None and (detail := details.get(origin.old.document_id)):
+        origins = [arriving, *(leaving.origin for leaving in _passed(arriving))]
+        for origin in origins:
+            if isinstance(origin, Arriving) and origin.old and (detail := details.get(origin.old.document_id)):
                 yield origin.old.document_id, {chunk.chunk_hash for chunk in detail.chunks}
-            origin = origin.leaving.origin if origin.leaving is not None else None
+
+
+def _passed(origin: Origin) -> Iterator[Leaving]:
+    """The deletes of this batch that lie behind `origin`, the latest first. Where no sequence tells the key changes of
+    one moment apart they may form a circle."""
+    seen: set[int] = set()
+    while isinstance(origin, Arriving) and origin.leaving is not None and id(origin.leaving) not in seen:
+        seen.add(id(origin.leaving))
+        yield origin.leaving
+        origin = origin.leaving.origin
 
 
 def _filled(fields: Mapping[str, Any], holes: frozenset[str], given: Known) -> Known:
+    if not holes:
+        return Known(fields)
     values = {name: value for name, value in fields.items() if name not in holes}
     values |= {name: value for name, value in given.fields.items() if name in holes}
     return Known(values, given.awaits, given.used)

@@ -17,7 +17,7 @@ from consumer.planning import HEARTBEAT_TOPIC, Advance, Batch, Partition
 from consumer.source.client import Broker, fault_of
 from consumer.source.identity import Identity
 from consumer.source.messages import Notice, place_of, record_of
-from consumer.source.partitions import Holdings
+from consumer.source.partitions import Held, Holdings
 
 ACQUIRE_AGAIN_SECONDS = 3.0  # each try may hold the loop up for as long as the database is given to answer
 FENCES_ALLOWED = 3  # a minute; then somebody else really owns these partitions
@@ -160,10 +160,18 @@ class KafkaSource:
         elif error.code() == KafkaError._PARTITION_EOF:
             self.holdings.reached_end(partition, message.offset() or 0)
         elif error.code() in (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET):
-            if held is not None:  # else it is not acquired yet, and no offset of it has been asked for
-                raise _out_of_range(partition, held.fetched)
+            self._lost(partition, held)
         else:
             self._on_error(error)
+
+    def _lost(self, partition: Partition, held: Held | None) -> None:
+        """The broker has no such offset. The record before the first may have expired since; the first must not."""
+        if held is None:
+            return  # it is not acquired yet, and no offset of it has been asked for
+        if held.first >= held.fetched:
+            raise _out_of_range(partition, held.fetched)
+        held.first = held.fetched
+        self._consumer.seek(TopicPartition(*partition, held.fetched))
 
     def _settle(self) -> None:
         """After every poll: what callbacks could not raise, partitions to acquire, positions for the broker."""
@@ -183,7 +191,7 @@ class KafkaSource:
         self._take_over(names, seek=False)
         for p in partitions:
             held = self.holdings.held.get((p.topic, p.partition))
-            p.offset = held.fetched if held else OFFSET_END  # paused below, and sought once it is acquired
+            p.offset = held.first if held else OFFSET_END  # paused below, and sought once it is acquired
         consumer.incremental_assign(partitions)
         unheld = [p for p in partitions if (p.topic, p.partition) in self._waiting]
         if unheld:
@@ -228,12 +236,14 @@ class KafkaSource:
         if out_of_range and not claim.topic.startswith(HEARTBEAT_TOPIC):
             raise _out_of_range(partition, start)
         begin = low if out_of_range else start
+        first = max(begin - 1, low)  # a tombstone is told by the record before it
         if seek:  # before it counts as held: should it fail, the prefetch of somewhere else must not be taken in
-            self._consumer.seek(TopicPartition(*partition, begin))
+            self._consumer.seek(TopicPartition(*partition, first))
             self._consumer.resume([TopicPartition(*partition)])
         self.holdings.acquire(partition, claim.topic_id, position.epoch, start, end)
         self.holdings.reached_end(partition, begin)
-        self.holdings.held[partition].fetched = begin
+        held = self.holdings.held[partition]
+        held.fetched, held.first = begin, first
         self._waiting.discard(partition)
         self._to_commit[partition] = start
 

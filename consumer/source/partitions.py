@@ -15,7 +15,8 @@ from consumer.planning import Advance, Batch, Partition
 class Held:
     """One acquired partition. Offsets are "next": `stored` in the database, `taken` by batches, `fetched` from Kafka.
 
-    `reached` is the end of what is known to hold no further event: at the partition's end, that end.
+    `reached` is the end of what is known to hold no further event: at the partition's end, that end. Reading begins at
+    `first`, which may be one before `taken`: `last` is the record before the next one, for a tombstone.
     """
 
     topic_id: str
@@ -25,6 +26,7 @@ class Held:
     fetched: int
     reached: int
     end: int
+    first: int
     last: Record | None = None
 
 
@@ -50,7 +52,7 @@ class Holdings:
     def acquire(self, partition: Partition, topic_id: str, epoch: int, position: int, end: int) -> None:
         """Hold the partition from `position` on, under `epoch`."""
         self.drop([partition])
-        self.held[partition] = Held(topic_id, epoch, position, position, position, position, end)
+        self.held[partition] = Held(topic_id, epoch, position, position, position, position, end, position)
 
     def drop(self, partitions: Collection[Partition]) -> None:
         """Forget partitions and everything fetched from them."""
@@ -61,10 +63,12 @@ class Holdings:
     def add(self, record: Record) -> None:
         """Buffer one fetched record; one that was fetched before (a seek races with the prefetch) is passed over.
 
-        A tombstone is told by its delete, which may be in the batch before.
+        A tombstone is told by its delete, which may be in the batch before, or before all that this member has read.
         """
         held = self.held[record.topic, record.partition]
         if record.offset < held.fetched:
+            if record.offset == held.fetched - 1:
+                held.last = record
             return
         held.fetched = held.reached = record.offset + 1
         held.end = max(held.end, held.fetched)

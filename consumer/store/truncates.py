@@ -120,6 +120,9 @@ def empty_source(connection: Connection[Any], generation: Generation, source: st
 
 def _reached(new: Marker, old: Marker) -> bool:
     """Whether `new` is the same truncate as `old`, or an earlier one."""
-    if new.sequence is not None and old.sequence is not None and new.sequence > old.sequence:
-        return False
+    if new.sequence is not None and old.sequence is not None:
+        if new.sequence == old.sequence:
+            return True  # MariaDB's has a later time when it is delivered again
+        if new.sequence > old.sequence:
+            return False
     return new.ts_us <= old.ts_us

@@ -26,7 +26,7 @@ class Quiet:
 def loaded(build: Callable[[], bool]) -> tuple[Chores, Telemetry]:
     """Chores of a process whose one partition is at its end."""
     told = Telemetry(Metrics(60.0), {TOPIC: table()})
-    told.positions({(TOPIC, 0): Held("id", 1, 9, 9, 9, 9, 9)})
+    told.positions({(TOPIC, 0): Held("id", 1, 9, 9, 9, 9, 9, 9)})
     store: Any = Quiet()
     nothing: Any = None  # neither pipeline nor generation is asked here
     return Chores(store, nothing, told, [table()], nothing, lambda: None, build, index_again_seconds=0.0), told

@@ -25,7 +25,7 @@ def telemetry() -> Telemetry:
 
 
 def held(*partitions: int, stored: int = 5, end: int = 9) -> dict[Partition, Held]:
-    return {(TOPIC, number): Held("id", 1, stored, stored, stored, stored, end) for number in partitions}
+    return {(TOPIC, number): Held("id", 1, stored, stored, stored, stored, end, stored) for number in partitions}
 
 
 def old_event(offset: int = 5) -> Batch:

@@ -59,7 +59,7 @@ def received(random: Random, log: list[Record], start: int = 0) -> Iterator[list
     """The log from an offset on as a member of the group takes it: in batches cut anywhere."""
     holdings = Holdings(1000, 1 << 30)
     holdings.acquire((TOPIC, 0), "topic-1", 1, start, len(log))
-    for each in log[start:]:
+    for each in log[max(start - 1, 0) :]:  # a member reads one record more, which is not its own
         holdings.add(each)
         if random.random() < 0.4 and (batch := holdings.take()):
             yield list(batch.records)
@@ -87,6 +87,17 @@ def test_what_is_delivered_again_changes_nothing_at_any_moment(seed: int) -> Non
         memory.apply(*batch)
         assert not known or batch[0].offset < len(played) or outcome(memory) == before
     assert outcome(memory) == applied(Memory(), received(random, as_records(played, 0)))
+
+
+def test_a_member_that_begins_between_a_delete_and_its_tombstone_deletes_no_row_that_came_back() -> None:
+    played: Life = [("c", 1, 1), ("d", 1, 2), (None, 1, 2), ("c", 1, 3)]
+    log = as_records(played, 0) + as_records(played[1:], 4)
+    memory = Memory()
+    applied(memory, received(Random(0), log[:5]))  # up to the delete that was delivered again
+    (batch,) = received(Random(3), log[:6], 5)
+    memory.apply(*batch)
+    assert memory.outcomes == ["ignored"]
+    assert list(outcome(memory).values()) == [("embedded", "at 3")]
 
 
 @pytest.mark.parametrize("seed", range(100))
