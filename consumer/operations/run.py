@@ -52,7 +52,7 @@ def run_consumer(settings: Settings, stopping: Event, *, wait: bool = True) -> N
             "Add an entry to `tables` with a topic and a text template; `embed-consumer config schema` shows all keys.",
             exit_code=Exit.USAGE,
         )
-    metrics = Metrics(settings.slo.threshold_seconds)
+    metrics = Metrics(settings.slo.threshold_seconds, settings.slo.objective)
     metrics.declare([table.source for table in settings.tables])
     broker = open_broker(settings)
     if not wait:  # before the seconds that the model takes
