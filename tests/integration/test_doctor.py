@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import psycopg
 import pytest
@@ -40,7 +40,7 @@ def doctor(world: World, code: int | None = None) -> dict[str, dict[str, Any]]:
     world.processes.pop()  # it has not died, it says so by its code
     assert "Traceback" not in done.stderr
     assert done.returncode in ((0, 1, 3) if code is None else (code,)), done.stdout + done.stderr
-    answer = json.loads(done.stdout)
+    answer = json.loads(done.stdout.splitlines()[-1])  # a name may be used again, and its file with it
     assert answer["ok"] is (done.returncode == 0)
     return {finding["check"]: finding for finding in answer["checks"]}
 
@@ -48,7 +48,7 @@ def doctor(world: World, code: int | None = None) -> dict[str, dict[str, Any]]:
 def execute(dsn: str, statement: str) -> None:
     """What a person would paste into psql."""
     with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(cast(LiteralString, statement))
+        connection.execute(statement.encode())
 
 
 def insert(world: World) -> None:
@@ -120,8 +120,9 @@ def test_what_is_wrong_with_the_store_is_named_and_healed(healthy: World, tmp_pa
 def test_a_schema_that_is_not_migrated(world: World) -> None:
     insert(world)
     before = doctor(world, code=1)
-    assert {before[check]["verdict"] for check in ("migrations", "writer", "vector index", "vectors")} == {"fail"}
-    assert all("embed-consumer migrate" in before[check]["fix"] for check in ("migrations", "writer"))
+    assert {before[check]["verdict"] for check in ("migrations", "writer", "vectors")} == {"fail"}
+    assert all("embed-consumer migrate" in before[check]["fix"] for check in ("migrations", "writer", "vectors"))
+    assert before["vector index, failed documents"]["verdict"] == "skip"
     world.migrate()
     after = doctor(world)
     assert {after[check]["verdict"] for check in ("migrations", "writer", "vector index", "vectors")} == {"pass"}
@@ -257,7 +258,7 @@ def test_the_slot_is_measured_and_the_source_never_waited_for(world: World) -> N
     with world.consumer() as consumer:
         retained = ("slot_retained_bytes", ("embed_consumer",))
         world.until(lambda: consumer.lines("ready to join"))
-        assert world.until(lambda: consumer.metrics().get(retained)) > 0
+        world.until(lambda: (consumer.metrics().get(retained) or 0) > 0)
     world.settings(source={"dsn": NOWHERE})
     with world.consumer() as consumer:
         world.until(lambda: consumer.lines("ready to join"))

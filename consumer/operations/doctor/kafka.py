@@ -71,7 +71,7 @@ def judge_topic(topic: str, known: Mapping[str, int], kept: Mapping[str, str] | 
     """Whether Kafka has the topic (`known`: partitions by topic), and whether its settings keep every delete."""
     check = f"topic {topic}"
     if topic not in known:
-        near = get_close_matches(topic, known, n=1)
+        near = get_close_matches(topic, known, n=1, cutoff=0.8)
         return failed(
             check,
             "Kafka has no such topic: the name is wrong, the connector does not capture the table, or it has no row.",

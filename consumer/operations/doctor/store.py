@@ -16,18 +16,23 @@ BUILD = "Start the consumer again: it builds the index as soon as every partitio
 
 def look(settings: Settings) -> Iterator[Finding]:
     """Everything about the store, under the writer's role and then the migrator's."""
-    schema = settings.store.schema_name
+    schema, migrated = settings.store.schema_name, False
     try:
         with Checkup(settings.store.dsn.get_secret_value(), schema, Phase.WRITE) as writer:
             yield passed("store", f"{writer.where} answers")
             yield from asked("store server", lambda: judge_server(writer.server()))
-            yield from asked("migrations", lambda: judge_migrations(schema, writer.unapplied()))
+            for finding in asked("migrations", lambda: judge_migrations(schema, writer.unapplied())):
+                migrated = finding.verdict == "pass"
+                yield finding
             yield from asked("writer", lambda: judge_writer(schema, writer.rights(), writer.lacking()))
     except Fault as fault:
         yield faulty("store", fault)
         yield skipped("migrations, privileges, index, failed documents", "The store does not answer.")
         return
     yield from asked("migrator", lambda: _migrator(settings))
+    if not migrated:
+        yield skipped("vector index, failed documents", "The schema is not migrated.")
+        return
     with open_store(settings, answer_within=5.0) as store:
         yield from asked("vector index", lambda: _index(settings, store))
         yield from asked("failed documents", lambda: judge_failed(store.failed_counts()))
