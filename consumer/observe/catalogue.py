@@ -137,6 +137,14 @@ STALE_DOCUMENTS = _spec(
     "processes).",
     _SOURCE,
 )
+SLOT_RETAINED_BYTES = _spec(
+    "slot_retained_bytes",
+    "gauge",
+    "Bytes of WAL that a logical replication slot of the source makes it keep: what the connector has not confirmed. "
+    "Only where `source.dsn` is set, and only while the source answers (database-wide: aggregate with max over "
+    "processes).",
+    Label("slot", "name of the replication slot"),
+)
 REPROCESSING = _spec(
     "reprocessing_total",
     "counter",
@@ -156,7 +164,7 @@ BUILD_INFO = _spec(
 CATALOGUE = (
     *(FRESHNESS, FRESHNESS_LAG, STAGE, BACKFILL, SLO_EVENTS, SLO_OBJECTIVE, SLO_THRESHOLD, CLOCK_SKEW, FENCED),
     *(EVENTS, CHUNKS, TOKENS, LATENCY, ERRORS),
-    *(QUEUE_DEPTH, FAILED_DOCUMENTS, STALE_DOCUMENTS, REPROCESSING, BUILD_INFO),
+    *(QUEUE_DEPTH, FAILED_DOCUMENTS, STALE_DOCUMENTS, SLOT_RETAINED_BYTES, REPROCESSING, BUILD_INFO),
 )
 
 
@@ -196,6 +204,7 @@ class Metrics:
         self.queue_depth = Gauge(QUEUE_DEPTH)
         self.failed_documents = Gauge(FAILED_DOCUMENTS)
         self.stale_documents = Gauge(STALE_DOCUMENTS)
+        self.slot_retained_bytes = Gauge(SLOT_RETAINED_BYTES)
         self.reprocessing = Counter(REPROCESSING)
         self.build_info = Gauge(BUILD_INFO)
         self.registry = CollectorRegistry()

@@ -31,6 +31,7 @@ CONTRACT = {
     "queue_depth": ("gauge", ("topic", "partition")),
     "failed_documents": ("gauge", ("source", "state")),
     "stale_documents": ("gauge", ("source",)),
+    "slot_retained_bytes": ("gauge", ("slot",)),
     "reprocessing_total": ("counter", ("reason",)),
     "build_info": ("gauge", ("version", "model", "config_hash", "device")),
 }
