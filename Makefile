@@ -33,8 +33,9 @@ check: .venv/.ready  ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: .venv/.ready  ## docs/semantics.md anew, from the markers in the tests
+docs: .venv/.ready  ## what is generated: docs/semantics.md from the tests, the dashboards from their code
 	$(BIN)/python -m tests.semantics
+	$(BIN)/python -m ops.grafana
 
 bench: .venv/.ready  ## all benchmarks; ONLY=<group> for one
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))

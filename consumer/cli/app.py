@@ -13,10 +13,12 @@ import typer
 from consumer import __version__
 from consumer.cli.config import config_app
 from consumer.cli.demo import demo
-from consumer.cli.jobs import failed_app, offsets_app, search_command, status_command
+from consumer.cli.doctor import doctor
+from consumer.cli.jobs import failed_app, offsets_app, search_command
 from consumer.cli.options import ConfigOption, GroupOption, given, load
 from consumer.cli.replay import replay
 from consumer.cli.stack import app as stack_app
+from consumer.cli.status import status
 from consumer.errors import Exit
 from consumer.settings import DEFAULT_FILE
 
@@ -98,7 +100,8 @@ def migrate(
 app.command("demo")(demo)
 app.add_typer(stack_app, name="stack")
 app.add_typer(config_app, name="config")
-app.command("status")(status_command)
+app.command("doctor")(doctor)
+app.command("status")(status)
 app.command("search")(search_command)
 app.command("replay")(replay)
 app.add_typer(offsets_app, name="offsets")

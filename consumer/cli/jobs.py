@@ -1,16 +1,13 @@
-"""The commands beside the consumer: offsets, failed documents, search, status.
+"""The commands beside the consumer: offsets, failed documents, search.
 
 What could lose something prints its plan and changes nothing without `--execute`.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.live import Live
 
 from consumer.cli.options import (
     ConfigOption,
@@ -24,13 +21,8 @@ from consumer.cli.options import (
     wrong_usage,
 )
 from consumer.cli.output import print_json, remark, stdout
-from consumer.errors import Exit, Stop
+from consumer.errors import Stop
 
-if TYPE_CHECKING:
-    from consumer.operations.status import Status
-    from consumer.settings import Settings
-
-WATCH_SECONDS = 2.0
 LISTED = 100_000  # more failed documents than anyone reads
 
 offsets_app = typer.Typer(help="Show where the group stands, or move it.", no_args_is_help=True)
@@ -180,44 +172,3 @@ def search_command(
         remark("No results: nothing is stored yet." if source is None else f"No results: {source} has no chunks.")
     for rank, hit in enumerate([] if as_json else hits, 1):
         show_hit(rank, hit, generation)
-
-
-def status_command(
-    as_json: JsonOption = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Read it again every two seconds, with an ETA.")] = False,
-    config: ConfigOption = None,
-    group: GroupOption = None,
-) -> None:
-    """Fresh or not against the objective, and where it waits. Exits 3 if a dependency does not answer."""
-    settings = load(config, group)
-    from consumer.cli.views import status_json, status_view
-
-    readings = _readings(settings)
-    status, eta = next(readings)
-    if not watch:
-        print_json(status_json(status)) if as_json else stdout().print(status_view(status))
-    elif as_json:
-        for status, eta in readings:
-            print_json(status_json(status, eta))
-    else:
-        with Live(status_view(status), console=stdout(), auto_refresh=False) as live:
-            for status, eta in readings:
-                live.update(status_view(status, eta), refresh=True)
-    if not (status.broker_answers and status.store_answers):
-        raise typer.Exit(Exit.UNREACHABLE)
-
-
-def _readings(settings: Settings) -> Iterator[tuple[Status, float | None]]:
-    """One reading, then another every two seconds with the seconds until nothing waits, where that can be told."""
-    from consumer.operations.status import eta_seconds, read_status
-    from consumer.operations.wiring import open_broker, open_store
-
-    broker = open_broker(settings)
-    with open_store(settings, answer_within=10.0) as store:
-        before = read_status(settings, broker, store)
-        yield before, None
-        while True:
-            time.sleep(WATCH_SECONDS)
-            now = read_status(settings, broker, store)
-            yield now, eta_seconds(before, now)
-            before = now

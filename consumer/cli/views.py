@@ -1,4 +1,4 @@
-"""What the jobs' results look like: rows of tables, JSON objects, and the one screen of `status`."""
+"""What the jobs' results look like: rows of tables and JSON objects."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from consumer.cli.output import remark, stdout, table
@@ -17,12 +17,10 @@ if TYPE_CHECKING:
     from consumer.operations.failed import Reason
     from consumer.operations.offsets import Position, Reset
     from consumer.operations.replay import ReplayPlan, Summary
-    from consumer.operations.status import Status
     from consumer.store import FailedDocument, Generation, SearchHit
 
 SNIPPET = 240  # characters of a chunk that a hit shows
 APPLIED = ("embedded", "deleted")
-COLOURS = {"fresh": "green", "stale": "red", "unknown": "yellow"}
 EARLY_END = (
     "It ends before the group's position. Documents that are not stored, or stored under other table settings, are "
     "left alone: their last state may lie beyond its end. Without --to-offset they are written too."
@@ -208,74 +206,3 @@ def hit_json(rank: int, hit: SearchHit, generation: Generation) -> dict[str, Any
         "embedded_at": hit.embedded_at,
         "model": generation.model,
     }
-
-
-def status_view(status: Status, eta_seconds: float | None = None) -> RenderableType:
-    """One screen: the verdict first, then what it rests on."""
-    lag = "" if status.lag_seconds is None else f", lag {status.lag_seconds:.1f} s"
-    verdict = Text(f"{status.verdict.upper()}", style=f"bold {COLOURS[status.verdict]}")
-    verdict.append(f"{lag}, objective {status.threshold_seconds:g} s", style="default not bold")
-    if eta_seconds is not None:
-        verdict.append(f", caught up in about {eta_seconds:.0f} s", style="default not bold")
-    members = "unknown" if status.members is None else str(status.members)
-    parts: list[RenderableType] = [verdict, Text(f"group {status.group}, live members: {members}"), Text()]
-    parts += [Text(f"! {problem}", style="yellow") for problem in status.problems]
-    parts += [_partitions(status), Text(), _sources(status), Text(), Text(_search(status))]
-    parts += [Text(f"heartbeat of {prefix}: {age:.1f} s ago") for prefix, age in sorted(status.heartbeats.items())]
-    return Group(*parts)
-
-
-def status_json(status: Status, eta_seconds: float | None = None) -> dict[str, Any]:
-    """All of it."""
-    fresh = {(part.topic, part.partition): part for part in status.freshness}
-    partitions: list[dict[str, Any]] = []
-    for at in status.positions:
-        part = fresh.get((at.topic, at.partition))
-        age = {"lag_seconds": part.seconds if part else None, "reason": part.reason if part else None}
-        partitions.append({**position_json(at), **age})
-    return {
-        "verdict": status.verdict,
-        "lag_seconds": status.lag_seconds,
-        "threshold_seconds": status.threshold_seconds,
-        "eta_seconds": eta_seconds,
-        "group": status.group,
-        "members": status.members,
-        "partitions": partitions,
-        "stored": [{"topic": r.topic, "partition": r.partition, "stored": r.next_offset} for r in status.stored],
-        "sources": status.sources,
-        "heartbeats": status.heartbeats,
-        "index": status.index,
-        "model": status.generation.model if status.generation else None,
-        "problems": status.problems,
-    }
-
-
-def _partitions(status: Status) -> RenderableType:
-    columns = ("topic", "partition", "stored", "committed", "end", "lag", "freshness")
-    if not status.positions:  # the broker does not answer: what the store knows
-        return table(columns, [(r.topic, r.partition, r.next_offset, None, None, None, None) for r in status.stored])
-    reasons = {(part.topic, part.partition): part.reason for part in status.freshness}
-    rows = [
-        (at.topic, at.partition, at.stored, at.committed, at.end, at.lag, reasons.get((at.topic, at.partition)))
-        for at in status.positions
-    ]
-    return table(columns, rows)
-
-
-def _sources(status: Status) -> RenderableType:
-    columns = ("source", "embedded", "failed", "deleted", "retrying", "dead", "stale")
-    rows = [(s.source, s.embedded, s.failed, s.deleted, s.retrying, s.dead, s.stale) for s in status.sources]
-    return table(columns, rows)
-
-
-def _search(status: Status) -> str:
-    if status.index is None or status.generation is None:
-        return "search    unknown"
-    if status.index.state == "ready":
-        how = "through the vector index"
-    elif status.index.state == "building":
-        done = f" ({status.index.phase}: {status.index.done} of {status.index.total})" if status.index.phase else ""
-        how = f"exact while the vector index is built{done}"
-    else:
-        how = "exact: no vector index yet"
-    return f"search    {how}; model {status.generation.model}"

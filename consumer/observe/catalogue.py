@@ -22,6 +22,7 @@ CHUNK_OUTCOMES = ("embedded", "reused", "deleted")
 FRESHNESS_STAGES = ("connector", "broker", "queue", "embed", "write")
 LATENCY_STAGES = ("decode", "plan", "embed", "write")
 BACKFILL_KINDS = ("snapshot", "replay")
+SLO_RESULTS = ("good", "late", "rejected")
 FAILED_STATES = ("retrying", "dead")
 REPROCESSING_REASONS = ("replay", "retry", "reconcile", "reindex")
 
@@ -76,6 +77,17 @@ BACKFILL = _spec(
     Label("kind", "why the event came again", BACKFILL_KINDS),
     buckets=FRESHNESS_BUCKETS,
 )
+SLO_EVENTS = _spec(
+    "slo_events_total",
+    "counter",
+    "Streaming events that count in the objective; stale, ignored, snapshot and replay events are not among them.",
+    _SOURCE,
+    Label("result", "good: searchable within the threshold; late: after it; rejected: not applied", SLO_RESULTS),
+)
+SLO_OBJECTIVE = _spec(
+    "slo_objective_ratio", "gauge", "The setting `slo.objective`: the share of streaming events that is to be good."
+)
+SLO_THRESHOLD = _spec("slo_threshold_seconds", "gauge", "The setting `slo.threshold_seconds`.")
 CLOCK_SKEW = _spec("clock_skew_total", "counter", "Events whose source commit lay in the future and counted as 0 s.")
 FENCED = _spec("fenced_total", "counter", "Batch parts dropped because another process owns their partition.")
 EVENTS = _spec(
@@ -125,6 +137,14 @@ STALE_DOCUMENTS = _spec(
     "processes).",
     _SOURCE,
 )
+SLOT_RETAINED_BYTES = _spec(
+    "slot_retained_bytes",
+    "gauge",
+    "Bytes of WAL that a logical replication slot of the source makes it keep: what the connector has not confirmed. "
+    "Only where `source.dsn` is set, and only while the source answers (database-wide: aggregate with max over "
+    "processes).",
+    Label("slot", "name of the replication slot"),
+)
 REPROCESSING = _spec(
     "reprocessing_total",
     "counter",
@@ -142,8 +162,9 @@ BUILD_INFO = _spec(
 )
 
 CATALOGUE = (
-    *(FRESHNESS, FRESHNESS_LAG, STAGE, BACKFILL, CLOCK_SKEW, FENCED, EVENTS, CHUNKS, TOKENS, LATENCY, ERRORS),
-    *(QUEUE_DEPTH, FAILED_DOCUMENTS, STALE_DOCUMENTS, REPROCESSING, BUILD_INFO),
+    *(FRESHNESS, FRESHNESS_LAG, STAGE, BACKFILL, SLO_EVENTS, SLO_OBJECTIVE, SLO_THRESHOLD, CLOCK_SKEW, FENCED),
+    *(EVENTS, CHUNKS, TOKENS, LATENCY, ERRORS),
+    *(QUEUE_DEPTH, FAILED_DOCUMENTS, STALE_DOCUMENTS, SLOT_RETAINED_BYTES, REPROCESSING, BUILD_INFO),
 )
 
 
@@ -155,17 +176,24 @@ def with_threshold(buckets: tuple[float, ...], threshold_seconds: float) -> tupl
 class Metrics:
     """The instruments of one consumer, each an attribute, in their own registry.
 
-    `slo_threshold_seconds` becomes a bucket of the freshness histogram. Counters and histograms:
+    `slo_threshold_seconds` becomes a bucket of the freshness histogram; it and `slo_objective` are shown as gauges, so
+    that rules and dashboards follow the settings. Counters and histograms:
     `metrics.events.labels(source, op, outcome).inc(n)`, `metrics.freshness.labels(source).observe_many(seconds)`, once
     per batch. Gauges: `set_all({labels: value})` or `computed_by(callable)`, read at scrape.
     """
 
-    def __init__(self, slo_threshold_seconds: float = 60) -> None:
+    def __init__(self, slo_threshold_seconds: float = 60, slo_objective: float = 0.99) -> None:
+        self.slo_threshold_seconds = slo_threshold_seconds
         bounds = with_threshold(FRESHNESS_BUCKETS, slo_threshold_seconds)
         self.freshness = Histogram(replace(FRESHNESS, buckets=bounds))
         self.freshness_lag = Gauge(FRESHNESS_LAG)
         self.stage = Histogram(STAGE)
         self.backfill = Histogram(BACKFILL)
+        self.slo_events = Counter(SLO_EVENTS)
+        self.slo_objective = Gauge(SLO_OBJECTIVE)
+        self.slo_objective.set_all({(): slo_objective})
+        self.slo_threshold = Gauge(SLO_THRESHOLD)
+        self.slo_threshold.set_all({(): slo_threshold_seconds})
         self.clock_skew = Counter(CLOCK_SKEW)
         self.fenced = Counter(FENCED)
         self.events = Counter(EVENTS)
@@ -176,6 +204,7 @@ class Metrics:
         self.queue_depth = Gauge(QUEUE_DEPTH)
         self.failed_documents = Gauge(FAILED_DOCUMENTS)
         self.stale_documents = Gauge(STALE_DOCUMENTS)
+        self.slot_retained_bytes = Gauge(SLOT_RETAINED_BYTES)
         self.reprocessing = Counter(REPROCESSING)
         self.build_info = Gauge(BUILD_INFO)
         self.registry = CollectorRegistry()
@@ -193,6 +222,8 @@ class Metrics:
         for source in sources:
             self.freshness.labels(source)
             self.tokens.labels(source)
+            for result in SLO_RESULTS:
+                self.slo_events.labels(source, result)
             for outcome in CHUNK_OUTCOMES:
                 self.chunks.labels(source, outcome)
             for op in ("c", "u", "d", "r"):

@@ -29,7 +29,7 @@ class _Chore:
 
 
 class Chores:
-    """Hands out the chore that is due, if any. `retry_due` retries failed documents.
+    """Hands out the chore that is due, if any. `retry_due` retries failed documents, `measure_slots` must not wait.
 
     `build_index` may take long; False where another process was at it, whose end may never come.
     """
@@ -44,6 +44,7 @@ class Chores:
         retry_due: Callable[[], None],
         build_index: Callable[[], bool],
         *,
+        measure_slots: Callable[[], None] | None = None,
         index_again_seconds: float = 60.0,
     ) -> None:
         self._store, self._pipeline, self._telemetry = store, pipeline, telemetry
@@ -60,6 +61,8 @@ class Chores:
             _Chore(300.0, self._count_stale),
             _Chore(600.0, self._expire_moves),
         ]
+        if measure_slots:
+            self._chores.append(_Chore(10.0, measure_slots))
 
     def next(self) -> Callable[[], None] | None:
         """The chore that is due, ready to call: it raises nothing that time may heal."""

@@ -131,7 +131,7 @@ def execute(
 
     Metrics are served like the consumer's. Raises Stop if another process runs the same replay.
     """
-    metrics, engine = Metrics(settings.slo.threshold_seconds), load_model(settings)
+    metrics, engine = Metrics(settings.slo.threshold_seconds, settings.slo.objective), load_model(settings)
     engine.warm_up()
     tables = {topic: _past_truncates(table) for topic, table in build_tables(settings, engine).items()}
     telemetry = Telemetry(metrics, tables, kind="replay")

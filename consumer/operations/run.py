@@ -16,6 +16,7 @@ from consumer.errors import Abandoned, Exit, Stop, patiently
 from consumer.observe import Metrics, get_logger, serve
 from consumer.operations.chores import Chores
 from consumer.operations.failed import RetryWorker
+from consumer.operations.slots import SlotWatch
 from consumer.operations.telemetry import Telemetry
 from consumer.operations.wiring import (
     build_pipeline,
@@ -31,7 +32,7 @@ from consumer.operations.wiring import (
 from consumer.pipeline import run
 from consumer.planning import Partition, Table
 from consumer.settings import Settings
-from consumer.source import Broker, Claim, Holdings, KafkaSource
+from consumer.source import Broker, Claim, Holdings, KafkaSource, is_foreign
 from consumer.store import Acquired, Generation, Store, Wanted, build_index
 
 ASSIGNMENT_SECONDS = 5.0  # the database must answer within this inside a rebalance
@@ -52,7 +53,7 @@ def run_consumer(settings: Settings, stopping: Event, *, wait: bool = True) -> N
             "Add an entry to `tables` with a topic and a text template; `embed-consumer config schema` shows all keys.",
             exit_code=Exit.USAGE,
         )
-    metrics = Metrics(settings.slo.threshold_seconds)
+    metrics = Metrics(settings.slo.threshold_seconds, settings.slo.objective)
     metrics.declare([table.source for table in settings.tables])
     broker = open_broker(settings)
     if not wait:  # before the seconds that the model takes
@@ -100,7 +101,16 @@ def _consume(
         return build_index(migrator_dsn(settings), settings.store.schema_name, generation).state == "ready"
 
     retrying = RetryWorker(store, broker, pipeline, group=settings.group, tables=tables, generation=generation)
-    chores = Chores(store, pipeline, telemetry, list(tables.values()), generation, retrying.retry_due, index)
+    chores = Chores(
+        store,
+        pipeline,
+        telemetry,
+        list(tables.values()),
+        generation,
+        retrying.retry_due,
+        index,
+        measure_slots=_slots(settings, telemetry.metrics),
+    )
     with open_store(settings, answer_within=ASSIGNMENT_SECONDS) as claims_store:
         source = KafkaSource(
             broker,
@@ -115,6 +125,11 @@ def _consume(
         finally:
             source.close()
     _log.info("left the group, everything taken is stored")
+
+
+def _slots(settings: Settings, metrics: Metrics) -> SlotWatch | None:
+    dsn = settings.source.dsn.get_secret_value() if settings.source.dsn else ""
+    return SlotWatch(dsn, metrics) if dsn and not is_foreign(dsn) else None
 
 
 def _acquire(store: Store, group: str, claims: Sequence[Claim]) -> dict[Partition, Acquired]:

@@ -91,6 +91,7 @@ class Telemetry:
         if not again:
             self._count(work.outcomes)
             self._freshness(work)
+            self._rejected(work.outcomes)
         self._chunks(work, planned, applied)
         self._latency(work)
         self.health.set_ready("store", True, "writable")
@@ -165,8 +166,17 @@ class Telemetry:
             seconds, skewed = freshness_batch(commits, work.committed_us)
             self.metrics.freshness.labels(source).observe_many(seconds)
             self.metrics.clock_skew.inc(skewed)
+            good = sum(value <= self.metrics.slo_threshold_seconds for value in seconds)
+            self.metrics.slo_events.labels(source, "good").inc(good)
+            self.metrics.slo_events.labels(source, "late").inc(len(seconds) - good)
         seconds, _ = freshness_batch(backfill, work.committed_us)
         self.metrics.backfill.labels("replay" if self._kind == "replay" else "snapshot").observe_many(seconds)
+
+    def _rejected(self, outcomes: Iterable[Outcome]) -> None:
+        """Rejected events miss the objective, those too that cannot be decoded: they may be no snapshot's."""
+        for source, _, outcome, event in outcomes if self._kind == "live" else ():
+            if outcome == "rejected" and not (event and event.order.snapshot):
+                self.metrics.slo_events.labels(source, "rejected").inc()
 
     def _stages(self, work: Work, source_us: int, connector_us: int | None, broker_us: int | None) -> None:
         if connector_us is None or broker_us is None:

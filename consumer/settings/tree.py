@@ -93,9 +93,13 @@ class StoreSettings(Section):
 
 
 class SourceSettings(Section):
-    """The database that the rows come from; the consumer itself never reads it."""
+    """The database that the rows come from; the consumer never reads rows of it."""
 
-    dsn: SecretStr | None = Field(None, description="the source database, read by doctor and status only")
+    dsn: SecretStr | None = Field(
+        None,
+        description="the source Postgres, asked by doctor and for the metric of its replication slots; "
+        "a role that may connect is enough",
+    )
 
 
 class EmbeddingSettings(Section):

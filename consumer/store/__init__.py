@@ -1,8 +1,9 @@
 """Named SQL, state look-up, `apply`, migrations. Nothing else in the product talks to the vector database."""
 
-from consumer.store.faults import DataFault, TooSlow
+from consumer.store.checkup import Checkup, Rights, Server
+from consumer.store.faults import DataFault, Phase, TooSlow
 from consumer.store.index import build_index
-from consumer.store.migrations import migrate, pending
+from consumer.store.migrations import OLDEST_SERVER, migrate, pending, too_old
 from consumer.store.model import (
     Acquired,
     Applied,
@@ -24,8 +25,10 @@ from consumer.store.model import (
 from consumer.store.store import Store
 
 __all__ = [
+    "OLDEST_SERVER",
     "Acquired",
     "Applied",
+    "Checkup",
     "Conflict",
     "DataFault",
     "FailedDocument",
@@ -33,8 +36,11 @@ __all__ = [
     "Generation",
     "IndexStatus",
     "Outcome",
+    "Phase",
+    "Rights",
     "SearchHit",
     "Selector",
+    "Server",
     "StaleDocument",
     "Step",
     "Store",
@@ -46,4 +52,5 @@ __all__ = [
     "build_index",
     "migrate",
     "pending",
+    "too_old",
 ]

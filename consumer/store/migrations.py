@@ -19,8 +19,8 @@ from consumer.store.model import Step, VectorSpace
 from consumer.store.session import connect, target
 from consumer.store.truncates import lock_key
 
-_OLDEST_SERVER = 140000
-_OLDEST_PGVECTOR = (0, 8, 4)  # before: vacuum could corrupt an HNSW index
+OLDEST_SERVER = 140000
+OLDEST_PGVECTOR = (0, 8, 4)  # before: vacuum could corrupt an HNSW index
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 
 _SERVER = """
@@ -52,7 +52,7 @@ CREATE TABLE schema_migrations (
 _RECORD = sql.SQL("INSERT INTO schema_migrations (version, name, checksum) VALUES ({}, {}, {}::bytea);\n")
 
 # Tables whose rows the writer changes, and those it only reads.
-_WRITABLE = ("documents", "offsets", "heartbeats", "tables", "moves", "failed_documents")
+WRITABLE = ("documents", "offsets", "heartbeats", "tables", "moves", "failed_documents")
 _PRIVILEGES = """
 SELECT c.relname FROM pg_class AS c
 WHERE c.relnamespace = to_regnamespace(quote_ident(%s)) AND c.relname = ANY(%s)
@@ -110,13 +110,20 @@ def verify(connection: Connection[Any], schema: str) -> None:
             "Tables this version needs are missing.",
             "Run `embed-consumer migrate`.",
         )
-    row = connection.execute(_PRIVILEGES, [schema, list(_WRITABLE)]).fetchone()
+    row = connection.execute(_PRIVILEGES, [schema, list(WRITABLE)]).fetchone()
     if row:
         raise Stop(
             f"The role may not write to {row[0]}.",
             "It needs SELECT, INSERT, UPDATE and DELETE.",
             "Grant them as ops/postgres does, or correct store.dsn.",
         )
+
+
+def unapplied(connection: Connection[Any], schema: str) -> list[str] | None:
+    """Names of shipped migrations that are not applied; None where none ever was. Stop where one was altered."""
+    if not _exists(connection, schema)[1]:
+        return None
+    return [f"{migration.version:04}_{migration.name}" for migration in _unapplied(connection)]
 
 
 def _missing(connection: Connection[Any], schema: str, space: VectorSpace | None) -> list[Step]:
@@ -131,9 +138,9 @@ def _missing(connection: Connection[Any], schema: str, space: VectorSpace | None
         steps.append(Step("extension", "CREATE EXTENSION IF NOT EXISTS vector SCHEMA public;\n"))
     path = sql.SQL("SET LOCAL search_path TO {}, {};\n").format(name, sql.Identifier(vector_schema))
     bodies: list[tuple[str, sql.Composable]] = [] if has_history else [("history", sql.SQL(_HISTORY))]
-    unapplied = _unapplied(connection) if has_history else shipped()
-    bodies += [(f"{m.version:04}_{m.name}", _recorded(m)) for m in unapplied]
-    live = generations.live(connection) if has_history and not _lacks_generations(unapplied) else None
+    wanting = _unapplied(connection) if has_history else shipped()
+    bodies += [(f"{m.version:04}_{m.name}", _recorded(m)) for m in wanting]
+    live = generations.live(connection) if has_history and not _lacks_generations(wanting) else None
     if space is not None and live is not None:
         generations.require_same(connection, live, space)
     elif space is not None:
@@ -144,8 +151,8 @@ def _missing(connection: Connection[Any], schema: str, space: VectorSpace | None
     ]
 
 
-def _lacks_generations(unapplied: list[Migration]) -> bool:
-    return any(migration.version == 1 for migration in unapplied)
+def _lacks_generations(wanting: list[Migration]) -> bool:
+    return any(migration.version == 1 for migration in wanting)
 
 
 def _recorded(migration: Migration) -> sql.Composed:
@@ -165,6 +172,11 @@ def _unapplied(connection: Connection[Any]) -> list[Migration]:
                 "Install the version that applied it, or use a new schema.",
             )
     return [migration for migration in shipped() if migration.version not in applied]
+
+
+def too_old(pgvector: str) -> bool:
+    """Whether this version of the extension must not serve."""
+    return tuple(int(part) for part in re.findall(r"\d+", pgvector)[:3]) < OLDEST_PGVECTOR
 
 
 def shipped() -> list[Migration]:
@@ -187,8 +199,8 @@ def _exists(connection: Connection[Any], schema: str) -> tuple[bool, bool]:
 
 def _vector_schema(connection: Connection[Any], installable: bool = False) -> str | None:
     """The extension's schema, None where it can be installed; `Stop` for a server that cannot serve."""
-    version, encoding, installed, schema, available = _server(connection)
-    if version < _OLDEST_SERVER:
+    version, encoding, installed, schema, available = server(connection)
+    if version < OLDEST_SERVER:
         raise Stop(f"The server is PostgreSQL {version // 10000}.", "14 or newer is needed.", "Upgrade the server.")
     if encoding != "UTF8":
         raise Stop(f"The database's encoding is {encoding}.", "Text needs UTF8.", "Create the database with UTF8.")
@@ -196,7 +208,7 @@ def _vector_schema(connection: Connection[Any], installable: bool = False) -> st
     if offered is None:
         fix = "Install pgvector 0.8.4 or newer on the server." if available is None else "Run `embed-consumer migrate`."
         raise Stop("The extension pgvector is missing.", "Vectors are stored in its types.", fix)
-    if tuple(int(part) for part in re.findall(r"\d+", offered)[:3]) < _OLDEST_PGVECTOR:
+    if too_old(offered):
         fix = "Install 0.8.4 or newer on the server" + (
             ", then run ALTER EXTENSION vector UPDATE." if installed else "."
         )
@@ -204,6 +216,7 @@ def _vector_schema(connection: Connection[Any], installable: bool = False) -> st
     return schema if installed else None
 
 
-def _server(connection: Connection[Any]) -> tuple[int, str, str | None, str | None, str | None]:
+def server(connection: Connection[Any]) -> tuple[int, str, str | None, str | None, str | None]:
+    """Server version, the database's encoding; pgvector: version here, its schema, version that can be installed."""
     row: tuple[int, str, str | None, str | None, str | None] | None = connection.execute(_SERVER).fetchone()
     return row or (0, "", None, None, None)

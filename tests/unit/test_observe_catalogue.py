@@ -18,6 +18,9 @@ CONTRACT = {
     "freshness_lag_seconds": ("gauge", ("source", "partition")),
     "stage_seconds": ("histogram", ("stage",)),
     "backfill_seconds": ("histogram", ("kind",)),
+    "slo_events_total": ("counter", ("source", "result")),
+    "slo_objective_ratio": ("gauge", ()),
+    "slo_threshold_seconds": ("gauge", ()),
     "clock_skew_total": ("counter", ()),
     "fenced_total": ("counter", ()),
     "events_total": ("counter", ("source", "op", "outcome")),
@@ -28,6 +31,7 @@ CONTRACT = {
     "queue_depth": ("gauge", ("topic", "partition")),
     "failed_documents": ("gauge", ("source", "state")),
     "stale_documents": ("gauge", ("source",)),
+    "slot_retained_bytes": ("gauge", ("slot",)),
     "reprocessing_total": ("counter", ("reason",)),
     "build_info": ("gauge", ("version", "model", "config_hash", "device")),
 }

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from typing import Any, Literal
 
 import msgspec
 from prometheus_client import generate_latest
 
 from consumer.errors import Retry
+from consumer.events import Form, decode_event
 from consumer.observe import Health, Metrics
 from consumer.operations.telemetry import Telemetry
-from consumer.planning import Advance, Batch, Partition, Planned
+from consumer.planning import Advance, Batch, Outcome, Partition, Planned
 from consumer.source import Held, RegistryWait
 from consumer.steps import Work
 from consumer.store import Applied
@@ -20,8 +22,8 @@ from tests.unit.records import TOPIC, record, table
 A_DAY_AGO_US = time.time_ns() // 1000 - 86_400_000_000
 
 
-def telemetry() -> Telemetry:
-    return Telemetry(Metrics(60.0), {TOPIC: table()})
+def telemetry(kind: Literal["live", "replay"] = "live") -> Telemetry:
+    return Telemetry(Metrics(60.0), {TOPIC: table()}, kind=kind)
 
 
 def held(*partitions: int, stored: int = 5, end: int = 9) -> dict[Partition, Held]:
@@ -122,3 +124,34 @@ def test_the_registry_is_told_apart_from_the_store_until_a_batch_is_through() ->
     assert said()["registry"] == (True, "answers")
     counted = generate_latest(told.metrics.registry).decode()
     assert 'embedding_pipeline_errors_total{error_type="registrywait",stage="decode"} 1.0' in counted
+
+
+def test_good_and_total_of_the_objective_are_applied_and_rejected_streaming_events_and_no_others() -> None:
+    def outcome(what: str, op: str = "u", **changed: Any) -> Outcome:
+        event = decode_event(record(5, op, {"id": 1}, ts_us=A_DAY_AGO_US), Form())
+        order = msgspec.structs.replace(event.order, **changed)
+        return Outcome("items", op, what, msgspec.structs.replace(event, order=order))
+
+    now = A_DAY_AGO_US + 86_400_000_000
+    happened = (
+        *(outcome("embedded", ts_us=now - 1_000_000), outcome("unchanged", ts_us=now - 60_000_000)),
+        *(outcome("deleted", ts_us=now - 60_000_001), outcome("embedded", ts_us=now + 5_000_000)),
+        *(outcome("rejected"), Outcome("items", "unknown", "rejected")),
+        *(outcome("stale"), outcome("ignored"), outcome("embedded", "r", snapshot=True)),
+        *(outcome("rejected", "r", snapshot=True), Outcome("items", "tombstone", "ignored")),
+    )
+    counts = {}
+    kinds: tuple[Literal["live", "replay"], ...] = ("live", "replay")
+    for kind in kinds:
+        told = telemetry(kind)
+        told.metrics.declare(["items"])
+        work = Work(old_event(), outcomes=happened, committed_us=now)
+        told.done(work, Planned((), {}, (), ()), Applied())
+        value = told.metrics.registry.get_sample_value
+        names = ("good", "late", "rejected")
+        counts[kind] = [
+            value("embedding_pipeline_slo_events_total", {"source": "items", "result": name}) for name in names
+        ]
+        seen = value("embedding_pipeline_freshness_seconds_bucket", {"source": "items", "le": "60.0"})
+        assert seen == counts[kind][0], "the histogram and the objective's counter agree"
+    assert counts == {"live": [3, 1, 2], "replay": [0, 0, 0]}

@@ -1,0 +1,155 @@
+"""Kafka: is it there, does it have the topics, do they keep what they must, and where does the group stand in them?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+
+from consumer.errors import Fault
+from consumer.observe import FRESH_HEARTBEAT_SECONDS
+from consumer.operations.commits import committed_us
+from consumer.operations.doctor.finding import Finding, asked, failed, faulty, passed, skipped, warned
+from consumer.operations.offsets import Position, group_offsets, positions
+from consumer.operations.wiring import open_broker, open_store, topics
+from consumer.planning import HEARTBEAT_TOPIC
+from consumer.settings import Settings
+from consumer.source import Broker, cluster, last_records, topic_settings
+from consumer.steps import now_us
+
+_DAY_MS = 24 * 3600 * 1000
+CONNECTOR = "Ask Connect: GET <connect>/connectors/<name>/status names the failed task; POST …/restart starts it again."
+
+
+def look(settings: Settings) -> Iterator[Finding]:
+    """Everything about Kafka."""
+    broker = open_broker(settings)
+    try:
+        brokers, known = cluster(broker)
+        members = broker.members(settings.group)
+    except Fault as fault:
+        yield faulty("kafka", fault)
+        yield skipped("topics, heartbeats, offsets", "Kafka does not answer.")
+        return
+    yield passed("kafka", f"{broker.servers} answers; brokers: {brokers}; live members of {settings.group}: {members}")
+    tables = [table.topic for table in settings.tables]
+    kept = topic_settings(broker, [topic for topic in tables if topic in known])
+    for topic in tables:
+        yield judge_topic(topic, known, kept.get(topic))
+    yield from asked("heartbeats", lambda: _heartbeats(settings, broker, known, members))
+    yield from asked("offsets", lambda: _offsets(settings, broker, known))
+
+
+def _heartbeats(settings: Settings, broker: Broker, known: Mapping[str, int], members: int) -> Iterator[Finding]:
+    prefixes = sorted({table.prefix for table in settings.tables})
+    records = last_records(broker, [name for prefix in prefixes if (name := HEARTBEAT_TOPIC + prefix) in known])
+    stored: Mapping[str, int] = {}
+    try:
+        with open_store(settings, answer_within=5.0) as store:
+            stored = store.heartbeats()
+    except Fault:
+        members = 0  # said elsewhere: what the store has applied is not known
+    now = now_us()
+    for prefix in prefixes:
+        record = records.get(HEARTBEAT_TOPIC + prefix)
+        sent = committed_us(record) if record else None
+        sent_age = None if sent is None else (now - sent) / 1e6
+        stored_age = (now - stored[prefix]) / 1e6 if prefix in stored else None
+        yield judge_heartbeat(prefix, HEARTBEAT_TOPIC + prefix in known, sent_age, stored_age, members)
+
+
+def _offsets(settings: Settings, broker: Broker, known: Mapping[str, int]) -> Finding:
+    try:
+        with open_store(settings, answer_within=5.0) as store:
+            stored = group_offsets(store, settings.group)
+    except Fault as fault:
+        return skipped("offsets", f"The store does not tell them: {fault.what}")
+    names = [topic for topic in topics(settings) if topic in known]
+    return judge_offsets(positions(broker, settings.group, names, stored))
+
+
+def judge_topic(topic: str, known: Mapping[str, int], kept: Mapping[str, str] | None) -> Finding:
+    """Whether Kafka has the topic (`known`: partitions by topic), and whether its settings keep every delete."""
+    check = f"topic {topic}"
+    if topic not in known:
+        near = get_close_matches(topic, known, n=1, cutoff=0.8)
+        return failed(
+            check,
+            "Kafka has no such topic: the name is wrong, the connector does not capture the table, or it has no row.",
+            f"{f'Did you mean {near[0]}? ' if near else ''}Correct `topic` in the settings, topic.prefix or "
+            "table.include.list in the connector; the topic appears with the table's first row.",
+        )
+    partitions = f"partitions: {known[topic]}"
+    if kept is None:
+        return warned(check, f"{partitions}; its settings may not be read.", "Allow DescribeConfigs on the topic.")
+    retention, size = int(kept.get("retention.ms", -1)), int(kept.get("retention.bytes", -1))
+    alter = f"kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config"
+    if "compact" in kept.get("cleanup.policy", "delete"):
+        hours = int(kept.get("delete.retention.ms", _DAY_MS)) / 3.6e6
+        return warned(
+            check,
+            f"{partitions}; it is compacted: a consumer that is away for {hours:.0f} h can miss deletes.",
+            f"{alter} cleanup.policy=delete",
+        )
+    if 0 <= retention < _DAY_MS:
+        return warned(
+            check,
+            f"{partitions}; records, deletes among them, expire after {retention / 3.6e6:.1f} h, read or not.",
+            f"{alter} retention.ms=604800000",
+        )
+    if size >= 0:
+        return warned(
+            check,
+            f"{partitions}; records, deletes among them, expire when a partition has {size} bytes, read or not.",
+            f"{alter} retention.bytes=-1",
+        )
+    days = "for ever" if retention < 0 else f"{retention / _DAY_MS:.0f} days"
+    return passed(check, f"{partitions}; kept {days}")
+
+
+def judge_heartbeat(
+    prefix: str, there: bool, sent_age: float | None, stored_age: float | None, members: int
+) -> Finding:
+    """Whether the connector of this `topic.prefix` beats (newest record, seconds), and the consumer applies it."""
+    check = f"heartbeat {prefix}"
+    if not there or sent_age is None:
+        missing = "is empty" if there else "is not there"
+        return failed(
+            check,
+            f"The topic {HEARTBEAT_TOPIC}{prefix} {missing}: nothing tells a quiet table from a dead connector.",
+            f"Set heartbeat.interval.ms=1000 in the connector with topic.prefix {prefix}, and see that it runs.",
+        )
+    if sent_age > FRESH_HEARTBEAT_SECONDS:
+        return failed(check, f"The connector's last heartbeat is {sent_age:.0f} s old: it does not run.", CONNECTOR)
+    if not members:
+        return passed(check, f"the connector's last one is {max(sent_age, 0):.1f} s old; no consumer applies it now")
+    if stored_age is None or stored_age > FRESH_HEARTBEAT_SECONDS:
+        since = "none was ever" if stored_age is None else f"the last is {stored_age:.0f} s old that was"
+        return failed(
+            check,
+            f"The connector beats and the group has members, but {since} applied: the consumer is behind or stuck.",
+            "`embed-consumer status` names the partition that waits; the consumer's log says why.",
+        )
+    return passed(check, f"the connector's last one is {max(sent_age, 0):.1f} s old, applied {stored_age:.1f} s ago")
+
+
+def judge_offsets(found: Sequence[Position]) -> Finding:
+    """Whether the group can go on from where it is in every partition."""
+    for at in found:
+        reset = f"embed-consumer offsets reset --topic {at.topic} --partition {at.partition} --to beginning"
+        if at.recreated:
+            return failed(
+                "offsets",
+                f"{at.topic} was made anew since the group read it: its offsets mean something else now.",
+                f"`{reset}` (add --execute), then take a snapshot of the table.",
+            )
+        heartbeat = at.topic.startswith(HEARTBEAT_TOPIC)  # heartbeats that expired are no loss
+        if at.stored is not None and (at.stored > at.end or (at.stored < at.first and not heartbeat)):
+            return failed(
+                "offsets",
+                f"The group stands at {at.stored} in {at.topic}[{at.partition}], which holds {at.first} to {at.end}.",
+                f"`{reset}` (add --execute), then take a snapshot of the table: changes were lost.",
+            )
+    begun, waiting = [at for at in found if at.stored is not None], sum(at.lag for at in found)
+    if not begun:
+        return passed("offsets", "the group has begun no partition yet")
+    return passed("offsets", f"partitions: {len(found)}, begun: {len(begun)}; offsets not applied yet: {waiting}")

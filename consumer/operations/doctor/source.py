@@ -1,0 +1,119 @@
+"""The source database: what keeps its changes until they are read, and whether its tables tell all that is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from consumer.content import TableContent
+from consumer.errors import Fault
+from consumer.operations.doctor.finding import Finding, asked, failed, faulty, passed, skipped, warned
+from consumer.operations.doctor.kafka import CONNECTOR
+from consumer.operations.doctor.tables import judge_table
+from consumer.operations.wiring import content_spec
+from consumer.settings import Settings, TableSettings
+from consumer.source import Slot, SourceDatabase, SourceServer, is_foreign
+
+_MIB = 1024 * 1024
+MUCH = 4 * 1024 * _MIB  # bytes of WAL that nobody should find out about from a full disk
+UNASKED = "replication slot, publication, replica identities, primary keys and columns are not checked"
+
+
+def look(settings: Settings) -> Iterator[Finding]:
+    """Everything about the source, where `source.dsn` says how to ask it."""
+    dsn = settings.source.dsn.get_secret_value() if settings.source.dsn else ""
+    if not dsn:
+        fix = "Set source.dsn (EMBEDDING_SOURCE__DSN) to the source Postgres; a role that may connect is enough."
+        yield skipped("source", f"source.dsn is not set: {UNASKED}.", fix)
+        return
+    if is_foreign(dsn):
+        what = "A MariaDB or MySQL source cannot be asked: binlog_format, binlog_row_image, grants, keys and columns"
+        yield skipped("source", f"{what} are not checked.", "docs/mariadb.md lists what the server needs.")
+        return
+    try:
+        with SourceDatabase(dsn) as source:
+            server = source.server()
+            yield judge_server(source.where, server)
+            yield from asked("replication slot", lambda: judge_slots(server, source.slots()))
+            yield from asked("source tables", lambda: _tables(settings, source))
+    except Fault as fault:
+        yield faulty("source", fault)
+        yield skipped("slot, publication, tables", "The source does not answer.")
+
+
+def _tables(settings: Settings, source: SourceDatabase) -> Iterator[Finding]:
+    named = {table.source: place for table in settings.tables if (place := table_of(table))}
+    found, publications = source.tables(list(named.values())), source.publications()
+    for table in settings.tables:
+        check = f"table {table.source}"
+        if table.source not in named:
+            what = "Neither topic nor source is <prefix>.<schema>.<table>: which table it is, is not known."
+            yield skipped(check, what, "Set `source` of this entry to <topic.prefix>.<schema>.<table>.")
+            continue
+        schema, name = named[table.source]
+        yield from asked(
+            check,
+            lambda table=table, schema=schema, name=name: judge_table(  # type: ignore[misc]
+                table.source,
+                f"{schema}.{name}",
+                found.get((schema, name)),
+                publications,
+                TableContent(content_spec(table)).columns,
+            ),
+        )
+
+
+def table_of(table: TableSettings) -> tuple[str, str] | None:
+    """(schema, table) of an entry of the settings, None where its names do not tell."""
+    for name in (table.source, table.topic):
+        if name.count(".") >= 2:
+            _, schema, relation = name.rsplit(".", 2)
+            return schema, relation
+    return None
+
+
+def judge_server(where: str, server: SourceServer) -> Finding:
+    """Whether the server writes what a logical slot needs."""
+    if server.wal_level != "logical":
+        what = f"wal_level is {server.wal_level}: no connector can follow the changes."
+        return failed("source", what, "ALTER SYSTEM SET wal_level = 'logical'; then restart the server.")
+    return passed("source", f"{where} answers; PostgreSQL {server.version // 10000}, wal_level logical")
+
+
+def judge_slots(server: SourceServer, slots: Sequence[Slot]) -> Iterator[Finding]:
+    """Whether the changes are kept until the connector has read them, and at what price."""
+    if not slots:
+        yield failed(
+            "replication slot",
+            f"The database {server.database} has no logical slot: nothing keeps its changes for the connector.",
+            "Start the connector, which makes one. If there was one before, changes are lost: take a snapshot.",
+        )
+    taken = any(slot.active for slot in slots)
+    for slot in slots:
+        yield _judge_slot(server, slot, taken)
+
+
+def _judge_slot(server: SourceServer, slot: Slot, taken: bool) -> Finding:
+    check, retained = f"slot {slot.name}", slot.retained_bytes or 0
+    held = f"{retained / _MIB:.1f} MiB of WAL retained"
+    if slot.wal_status == "lost" or slot.invalidation:
+        return failed(
+            check,
+            f"The slot is lost ({slot.invalidation or 'wal_removed'}): changes after its position are gone.",
+            f"SELECT pg_drop_replication_slot('{slot.name}'); restart the connector, then take a snapshot.",
+        )
+    if slot.wal_status == "unreserved" or (server.keep_mib and server.keep_mib > 0 and _nearly_full(slot, retained)):
+        left = "the next checkpoint" if slot.wal_status == "unreserved" else f"{(slot.safe_bytes or 0) / _MIB:.0f} MiB"
+        what = f"{held}; {left} more, and the slot is lost with all changes not read (max_slot_wal_keep_size)."
+        return failed(check, what, f"Raise max_slot_wal_keep_size now. {CONNECTOR}")
+    if not slot.active:
+        said = f"Nobody reads it; {held}, and it grows with every write."
+        fix = f"{CONNECTOR} A slot that is not needed: SELECT pg_drop_replication_slot('{slot.name}');"
+        return warned(check, said, fix) if taken else failed(check, said, fix)
+    if retained > MUCH:
+        return warned(check, f"{held}: the connector is far behind, and the disk fills.", CONNECTOR)
+    bound = "without bound" if server.keep_mib in (None, -1) else f"at most {server.keep_mib} MiB"
+    return passed(check, f"active, {slot.wal_status}; {held}, {bound}")
+
+
+def _nearly_full(slot: Slot, retained: int) -> bool:
+    return slot.safe_bytes is not None and slot.safe_bytes < retained / 4

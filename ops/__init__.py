@@ -1,0 +1,1 @@
+"""What runs beside the consumer: rules, dashboards, runbooks, roles."""

@@ -1,0 +1,1 @@
+"""The dashboards as code: `python -m ops.grafana` writes ops/grafana/dashboards/*.json."""

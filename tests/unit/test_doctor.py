@@ -1,0 +1,200 @@
+"""The doctor's verdicts about Kafka, the store and this machine, on plain data; and that no question hides another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from threading import Event
+
+import pytest
+
+from consumer.errors import Exit, Retry, Stop
+from consumer.operations.doctor import Finding, examine, exit_code
+from consumer.operations.doctor.examine import Part
+from consumer.operations.doctor.finding import asked, failed, passed, skipped, warned
+from consumer.operations.doctor.here import judge_clock, judge_port
+from consumer.operations.doctor.kafka import judge_heartbeat, judge_offsets, judge_topic
+from consumer.operations.doctor.store import (
+    judge_failed,
+    judge_index,
+    judge_migrations,
+    judge_migrator,
+    judge_server,
+    judge_writer,
+)
+from consumer.operations.offsets import Position
+from consumer.settings import Settings
+from consumer.store import Generation, IndexStatus, Rights, Server
+
+TOPIC = "shop.public.products"
+WEEK = {"cleanup.policy": "delete", "retention.ms": "604800000", "retention.bytes": "-1"}
+AT = Position(TOPIC, 0, "id", 5, 5, 0, 9)
+GENERATION = Generation(1, "live", b"", "m", 32, "vector", "cosine", 16, 64, "chunks_1")
+RIGHTS = Rights("embedder", True, True, True)
+
+
+@pytest.mark.parametrize(
+    ("kept", "verdict", "fix"),
+    [
+        (WEEK, "pass", ""),
+        (WEEK | {"retention.ms": "-1"}, "pass", ""),
+        (WEEK | {"retention.ms": "3600000"}, "warn", "retention.ms="),
+        (WEEK | {"retention.bytes": "1000000"}, "warn", "retention.bytes=-1"),
+        (WEEK | {"cleanup.policy": "compact"}, "warn", "cleanup.policy=delete"),
+        (WEEK | {"cleanup.policy": "compact,delete"}, "warn", "cleanup.policy=delete"),
+        (None, "warn", "DescribeConfigs"),
+    ],
+)
+def test_a_topic_must_keep_deletes_for_a_day(kept: dict[str, str] | None, verdict: str, fix: str) -> None:
+    finding = judge_topic(TOPIC, {TOPIC: 3}, kept)
+    assert finding.verdict == verdict
+    assert fix in finding.fix
+    assert "partitions: 3" in finding.what
+
+
+def test_a_missing_topic_names_the_one_that_was_meant() -> None:
+    finding = judge_topic("shop.public.product", {TOPIC: 1}, None)
+    assert (finding.verdict, TOPIC in finding.fix) == ("fail", True)
+
+
+@pytest.mark.parametrize(
+    ("there", "sent", "stored", "members", "verdict"),
+    [
+        (True, 1.0, 1.5, 1, "pass"),
+        (True, 1.0, None, 0, "pass"),  # nobody is there to apply it
+        (True, 1.0, 500.0, 0, "pass"),
+        (True, 1.0, 500.0, 1, "fail"),
+        (True, 1.0, None, 2, "fail"),
+        (True, 31.0, 31.0, 1, "fail"),
+        (True, None, None, 1, "fail"),
+        (False, None, None, 1, "fail"),
+    ],
+)
+def test_heartbeats(there: bool, sent: float | None, stored: float | None, members: int, verdict: str) -> None:
+    assert judge_heartbeat("shop", there, sent, stored, members).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("position", "verdict"),
+    [
+        (AT, "pass"),
+        (Position(TOPIC, 0, "id", None, None, 0, 9), "pass"),
+        (Position(TOPIC, 0, "id", 5, 5, 6, 9), "fail"),
+        (Position(TOPIC, 0, "id", 12, 5, 0, 9), "fail"),
+        (Position(TOPIC, 0, "id", 5, 5, 0, 9, recreated=True), "fail"),
+        (Position("__debezium-heartbeat.shop", 0, "id", 5, 5, 6, 9), "pass"),  # expired ones are no loss
+    ],
+)
+def test_offsets(position: Position, verdict: str) -> None:
+    finding = judge_offsets([AT, position])
+    assert finding.verdict == verdict
+    assert ("offsets reset" in finding.fix) is (verdict == "fail")
+
+
+@pytest.mark.parametrize(
+    ("server", "verdict", "fix"),
+    [
+        (Server(180004, "UTF8", "0.8.5", "0.8.5"), "pass", ""),
+        (Server(180004, "UTF8", "0.8.3", "0.8.5"), "fail", "ALTER EXTENSION vector UPDATE"),
+        (Server(180004, "UTF8", None, "0.8.5"), "fail", "CREATE EXTENSION vector"),
+        (Server(180004, "UTF8", None, None), "fail", "Install pgvector"),
+        (Server(180004, "SQL_ASCII", "0.8.5", "0.8.5"), "fail", "UTF8"),
+        (Server(130010, "UTF8", "0.8.5", "0.8.5"), "fail", "Upgrade"),
+    ],
+)
+def test_the_store_server(server: Server, verdict: str, fix: str) -> None:
+    finding = judge_server(server)
+    assert finding.verdict == verdict
+    assert fix in finding.fix
+
+
+def test_migrations_and_privileges() -> None:
+    assert judge_migrations("e", []).verdict == "pass"
+    assert "migrate" in judge_migrations("e", ["0002_more"]).fix
+    assert "migrate" in judge_migrations("e", None).fix
+    assert judge_writer("e", RIGHTS, {}).verdict == "pass"
+    assert "migrate" in judge_writer("e", RIGHTS._replace(exists=False, usage=False), {}).fix
+    assert "GRANT USAGE ON SCHEMA e TO embedder;" in judge_writer("e", RIGHTS._replace(usage=False), {}).fix
+    lacking = judge_writer("e", RIGHTS, {"documents": ["DELETE", "INSERT"]})
+    assert "GRANT DELETE, INSERT ON e.documents TO embedder;" in lacking.fix
+    assert judge_migrator("e", RIGHTS, {}).verdict == "pass"
+    assert "GRANT CREATE ON SCHEMA e" in judge_migrator("e", RIGHTS._replace(create=False), {}).fix
+    assert "GRANT CREATE ON DATABASE" in judge_migrator("e", RIGHTS._replace(create=False, exists=False), {}).fix
+    assert "GRANT owner TO embedder;" in judge_migrator("e", RIGHTS, {"chunks_1": "owner"}).fix
+
+
+@pytest.mark.parametrize(
+    ("status", "chunks", "verdict"),
+    [
+        (IndexStatus("ready"), True, "pass"),
+        (IndexStatus("building", "loading tuples", 5, 9), True, "pass"),
+        (IndexStatus("missing"), False, "pass"),
+        (IndexStatus("missing"), True, "warn"),
+        (IndexStatus("invalid"), True, "fail"),
+    ],
+)
+def test_the_vector_index(status: IndexStatus, chunks: bool, verdict: str) -> None:
+    assert judge_index(GENERATION, status, chunks).verdict == verdict
+
+
+def test_failed_documents() -> None:
+    assert judge_failed({}).verdict == "pass"
+    assert judge_failed({("s", "retrying"): 2}).verdict == "warn"
+    assert judge_failed({("s", "retrying"): 2, ("s", "dead"): 1}).verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("ahead", "doubt", "verdict"),
+    [(0.01, 0.001, "pass"), (-0.9, 0.001, "pass"), (2.0, 1.5, "pass"), (2.0, 0.1, "warn"), (-31.0, 0.1, "fail")],
+)
+def test_clock_skew_beyond_doubt_is_judged_against_the_objective(ahead: float, doubt: float, verdict: str) -> None:
+    assert judge_clock("store", ahead, doubt, threshold=60.0).verdict == verdict
+
+
+def test_the_port() -> None:
+    ready = {"checks": [{"name": "store", "ok": True, "reason": "reachable"}]}
+    waiting = {"checks": [{"name": "store", "ok": False, "reason": "not yet"}]}
+    assert judge_port("h:1", False, None).verdict == "fail"
+    assert judge_port("h:1", True, None).verdict == "warn"
+    assert judge_port("h:1", True, dict(ready)).verdict == "pass"
+    assert "store: not yet" in judge_port("h:1", True, dict(waiting)).what
+
+
+def test_the_exit_code_says_the_worst() -> None:
+    well = [passed("a", ""), warned("b", "", "x"), skipped("c", "")]
+    wrong = failed("d", "", "x")
+    away = Finding("e", "fail", "", "x", unreachable=True)
+    assert exit_code(well) == Exit.DONE
+    assert exit_code([*well, wrong]) == Exit.FAILED
+    assert exit_code([away, wrong]) == Exit.UNREACHABLE
+
+
+def test_a_fault_of_the_question_is_a_finding() -> None:
+    def raising(fault: Exception) -> Finding:
+        raise fault
+
+    (away,) = asked("a", lambda: raising(Retry("It is away.", "Why.", "Start it.")))
+    (wrong,) = asked("b", lambda: raising(Stop("It is wrong.", "Why.", "Mend it.")))
+    assert (away.what, away.fix, away.unreachable) == ("It is away. Why.", "Start it.", True)
+    assert (wrong.verdict, wrong.unreachable) == ("fail", False)
+
+
+def test_neither_what_hangs_nor_what_breaks_hides_another_question() -> None:
+    hanging = Event()
+
+    def hangs(_: Settings) -> Iterator[Finding]:
+        yield passed("slow", "the first answer")
+        hanging.wait(60)
+
+    def breaks(_: Settings) -> Iterator[Finding]:
+        yield passed("bug", "the first answer")
+        raise ZeroDivisionError
+
+    def works(_: Settings) -> Iterator[Finding]:
+        yield passed("well", "")
+
+    found = list(examine(Settings(), [Part("slow", hangs, 0.2), Part("bug", breaks), Part("well", works)]))
+    hanging.set()
+    assert [(f.check, f.verdict) for f in found] == [
+        ("slow", "pass"), ("slow", "fail"), ("bug", "pass"), ("bug", "fail"), ("well", "pass"),
+    ]  # fmt: skip
+    assert "ZeroDivisionError" in found[3].what
