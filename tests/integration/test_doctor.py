@@ -83,7 +83,17 @@ def test_nothing_is_wrong_with_a_healthy_pipeline(world: World) -> None:
         text = world.command("doctor").stdout
     unwell = {check: finding for check, finding in found.items() if finding["verdict"] != "pass"}
     assert {check: finding["verdict"] for check, finding in unwell.items()} == {"registry": "skip"}
-    expected = {"kafka", "offsets", "heartbeat shop", "source", "slot embed_consumer", "store", "store server", "http"}
+    expected = {
+        "kafka",
+        "group",
+        "offsets",
+        "heartbeat shop",
+        "source",
+        "slot embed_consumer",
+        "store",
+        "store server",
+        "http",
+    }
     expected |= {"migrations", "writer", "migrator", "vector index", "failed documents", "model", "vectors", "settings"}
     expected |= {"clock of the store", "clock of the source"}
     for suffix in ("a", "b"):
