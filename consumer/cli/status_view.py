@@ -100,7 +100,8 @@ def _partitions(status: Status, shown: int, width: int) -> RenderableType:
             for at in positions
         ]
     left = len(status.positions) - len(positions)
-    return Group(table(columns, rows), Text(f"and {left} more, none worse" if left else "", style="dim"))
+    rest = [Text(f"and {left} more, none worse", style="dim")] if left else []
+    return Group(table(columns, rows), *rest)
 
 
 def _sources(status: Status) -> RenderableType:

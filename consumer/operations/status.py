@@ -165,10 +165,11 @@ def freshness(
 
 
 def eta_seconds(before: Status, after: Status) -> float | None:
-    """Seconds until nothing waits, at the rate between two readings; None if it does not shrink."""
+    """Seconds until nothing waits, at the rate between two readings; None if it does not shrink, or nothing waits."""
     seconds = (after.taken_us - before.taken_us) / 1e6
     shrunk = _waiting(before.positions) - _waiting(after.positions)
-    return _waiting(after.positions) / shrunk * seconds if shrunk > 0 and seconds > 0 else None
+    waiting = _waiting(after.positions)
+    return waiting / shrunk * seconds if waiting and shrunk > 0 and seconds > 0 else None
 
 
 def _waiting(found: Sequence[Position]) -> int:

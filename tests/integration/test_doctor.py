@@ -25,6 +25,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from consumer.local import Endpoints, Stack
+from consumer.source import SourceDatabase
 from tests.tiny_model import make_tiny_model
 from tests.world import World
 
@@ -82,7 +83,17 @@ def test_nothing_is_wrong_with_a_healthy_pipeline(world: World) -> None:
         text = world.command("doctor").stdout
     unwell = {check: finding for check, finding in found.items() if finding["verdict"] != "pass"}
     assert {check: finding["verdict"] for check, finding in unwell.items()} == {"registry": "skip"}
-    expected = {"kafka", "offsets", "heartbeat shop", "source", "slot embed_consumer", "store", "store server", "http"}
+    expected = {
+        "kafka",
+        "group",
+        "offsets",
+        "heartbeat shop",
+        "source",
+        "slot embed_consumer",
+        "store",
+        "store server",
+        "http",
+    }
     expected |= {"migrations", "writer", "migrator", "vector index", "failed documents", "model", "vectors", "settings"}
     expected |= {"clock of the store", "clock of the source"}
     for suffix in ("a", "b"):
@@ -163,7 +174,12 @@ def test_a_dependency_that_is_down_hides_no_other(healthy: World) -> None:
     world.settings(store=store, source={"dsn": NOWHERE})
     silent = doctor(world, code=3)
     assert [check for check, finding in silent.items() if finding["verdict"] == "fail"] == ["source"]
-    world.settings(source={})
+    world.settings(source={}, registry={"url": "http://127.0.0.1:1"})
+    world.tables[0]["format"] = "avro"
+    silent = doctor(world, code=3)
+    assert [check for check, finding in silent.items() if finding["verdict"] == "fail"] == ["registry"]
+    assert "registry.url" in silent["registry"]["fix"]
+    del world.tables[0]["format"]
     assert (unasked := doctor(world, code=0)["source"])["verdict"] == "skip"
     assert "source.dsn" in unasked["fix"]
 
@@ -196,6 +212,7 @@ def apart(stack: Stack, endpoints: Endpoints, world: World) -> Iterator[World]:
         own, "CREATE TABLE b (id int PRIMARY KEY, title text, body text, category text, price numeric, status text)"
     )
     execute(own, "ALTER TABLE a ADD COLUMN status text DEFAULT 'published'")
+    execute(own, f"CREATE ROLE {APART} LOGIN PASSWORD '{APART}'")
     execute(own, "CREATE PUBLICATION apart FOR TABLE b; GRANT SELECT ON a, b TO debezium")
     for table, name in zip(world.tables, ("a", "b"), strict=True):
         table["topic"] = f"{APART}.public.{name}"
@@ -213,6 +230,7 @@ def apart(stack: Stack, endpoints: Endpoints, world: World) -> Iterator[World]:
                 "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = %s", [APART]
             )
             admin.execute(f"DROP DATABASE {APART} WITH (FORCE)")
+            admin.execute(f"DROP ROLE {APART}")
 
 
 def _free(endpoints: Endpoints) -> bool:
@@ -250,6 +268,13 @@ def test_what_is_wrong_with_the_source_is_named_and_healed(apart: World, stack: 
         return all(finding["verdict"] in ("pass", "skip") for finding in found.values())
 
     world.until(healed, timeout=90)
+    looker = make_conninfo(own, user=APART, password=APART)
+    with SourceDatabase(looker) as source, SourceDatabase(own) as admin:
+        wanted = [("public", "a"), ("public", "b")]
+        assert source.tables(wanted) == admin.tables(wanted), "a role that may connect is enough"
+        assert source.server() == admin.server()
+        assert source.publications() == ["apart"]
+        assert [(slot.name, slot.active, slot.wal_status) for slot in source.slots()] == [(APART, True, "reserved")]
 
 
 def test_the_slot_is_measured_and_the_source_never_waited_for(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,19 @@ def test_status_tells_fresh_from_behind_and_where_it_waits(world: World) -> None
     text = world.command("status").stdout
     assert world.topic() in text
     assert "objective 30 s" in text
+
+
+def test_status_is_read_again_until_it_is_interrupted(world: World) -> None:
+    world.migrate()
+    insert(world, 1, "one")
+    watching = world.spawn("status", "--watch", "--json")
+    world.until(lambda: watching.out.read_text(encoding="utf-8").count("\n") >= 2)
+    watching.signal(signal.SIGINT)
+    assert watching.wait() == 130
+    readings = [json.loads(line) for line in watching.out.read_text(encoding="utf-8").splitlines()[:2]]
+    assert readings[0].keys() == readings[1].keys() == status(world).keys()
+    assert readings[0]["taken_us"] < readings[1]["taken_us"]
+    world.processes.remove(watching)  # it has not died, it was asked to end
 
 
 def test_status_shows_what_is_known_when_a_dependency_is_down(world: World) -> None:

@@ -71,6 +71,7 @@ def test_eta_is_told_only_while_the_backlog_shrinks() -> None:
     assert eta_seconds(before, Status("g", 60.0, later, positions=[replace(AT_END, end=60)])) == 2.0
     assert eta_seconds(before, Status("g", 60.0, later, positions=[replace(AT_END, end=110)])) is None
     assert eta_seconds(before, Status("g", 60.0, later, positions=[replace(AT_END, end=120)])) is None
+    assert eta_seconds(before, Status("g", 60.0, later, positions=[AT_END])) is None, "nothing waits any more"
 
 
 def test_lag_counts_what_the_topic_still_has() -> None:

@@ -33,7 +33,8 @@ PARTS = (
     Part("source", source.look),
     Part("store", store.look),
     Part("model", here.model, MODEL_SECONDS),
-    Part("clocks", here.clocks),
+    Part("clock of the store", here.store_clock),
+    Part("clock of the source", here.source_clock),
     Part("http", here.port),
 )
 

@@ -25,12 +25,17 @@ def look(settings: Settings) -> Iterator[Finding]:
     broker = open_broker(settings)
     try:
         brokers, known = cluster(broker)
-        members = broker.members(settings.group)
     except Fault as fault:
         yield faulty("kafka", fault)
         yield skipped("topics, heartbeats, offsets", "Kafka does not answer.")
         return
-    yield passed("kafka", f"{broker.servers} answers; brokers: {brokers}; live members of {settings.group}: {members}")
+    yield passed("kafka", f"{broker.servers} answers; brokers: {brokers}")
+    members = 0
+    try:
+        members = broker.members(settings.group)
+        yield passed("group", f"{settings.group} has live members: {members}")
+    except Fault as fault:
+        yield faulty("group", fault)
     tables = [table.topic for table in settings.tables]
     kept = topic_settings(broker, [topic for topic in tables if topic in known])
     for topic in tables:

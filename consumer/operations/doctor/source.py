@@ -107,8 +107,9 @@ def _judge_slot(server: SourceServer, slot: Slot, taken: bool) -> Finding:
         return failed(check, what, f"Raise max_slot_wal_keep_size now. {CONNECTOR}")
     if not slot.active:
         said = f"Nobody reads it; {held}, and it grows with every write."
-        fix = f"{CONNECTOR} A slot that is not needed: SELECT pg_drop_replication_slot('{slot.name}');"
-        return warned(check, said, fix) if taken else failed(check, said, fix)
+        if not taken:
+            return failed(check, said, CONNECTOR)
+        return warned(check, said, f"{CONNECTOR} If nobody needs it: SELECT pg_drop_replication_slot('{slot.name}');")
     if retained > MUCH:
         return warned(check, f"{held}: the connector is far behind, and the disk fills.", CONNECTOR)
     bound = "without bound" if server.keep_mib in (None, -1) else f"at most {server.keep_mib} MiB"

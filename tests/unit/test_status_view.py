@@ -1,0 +1,62 @@
+"""The screen of `status`: the verdict first, the worst partitions where not all fit, nothing folded out of sight."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from consumer.cli.status_view import status_view
+from consumer.operations.offsets import Position
+from consumer.operations.status import Freshness, Source, Status
+
+NOW_US = 1_700_000_000_000_000
+TOPIC = "shop.public.products"
+
+
+def status(partitions: int, **seconds: float | None) -> Status:
+    """Partitions at their end; `seconds` by `p<number>` are those that wait (None: nobody knows)."""
+    made = Status("prod", 60.0, NOW_US, members=1, sources=[Source(TOPIC, embedded=5)], heartbeats={"shop": 0.4})
+    for number in range(partitions):
+        age = seconds.get(f"p{number}", 0.0)
+        waits = age != 0.0
+        made.positions.append(Position(TOPIC, number, "id", 10, 10, 0, 14 if waits else 10))
+        reason = f"4 waiting, the oldest {age:.1f} s old" if age else "age could not be read" if waits else "at its end"
+        made.freshness.append(Freshness(TOPIC, number, age, reason))
+    return made
+
+
+def drawn(shown: Status, *, width: int = 100, height: int | None = None, eta: float | None = None) -> list[str]:
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        console.print(status_view(shown, eta, width=width, height=height))
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def test_the_verdict_comes_first_and_then_the_partition_that_it_is_about() -> None:
+    lines = drawn(status(3, p1=61.0, p2=75.0), eta=12.4)
+    assert lines[0] == ("STALE, lag 75.0 s, objective 60 s, caught up in about 12 s; group prod, live members: 1")
+    assert lines[1].strip() == f"{TOPIC}[2]: 4 waiting, the oldest 75.0 s old"
+    assert drawn(status(3))[0].startswith("FRESH, lag 0.0 s, objective 60 s")
+    assert TOPIC not in drawn(status(3))[1]
+
+
+def test_what_nobody_can_tell_of_is_named_unless_something_is_surely_stale() -> None:
+    unknown = drawn(status(3, p0=None, p1=30.0))
+    assert unknown[0].startswith("UNKNOWN")
+    assert f"{TOPIC}[0]" in unknown[1]
+    assert f"{TOPIC}[1]" in drawn(status(3, p0=None, p1=61.0))[1]
+
+
+def test_on_a_small_terminal_the_worst_partitions_are_shown_and_the_others_counted() -> None:
+    lines = drawn(status(40, p7=20.0, p31=50.0), height=24)
+    assert len(lines) <= 24
+    rows = [line for line in lines if line.startswith(f"{TOPIC}[")]
+    assert rows[0].startswith(f"{TOPIC}[31]")
+    assert rows[1].startswith(f"{TOPIC}[7]")
+    assert f"and {40 - len(rows)} more, none worse" in lines
+    assert lines[-1] == "heartbeat of shop: 0.4 s ago"
+
+
+def test_without_a_height_every_partition_is_shown() -> None:
+    lines = drawn(status(40, p7=20.0), width=200)
+    assert sum(line.startswith(TOPIC) and "at its end" in line for line in lines) == 39
+    assert not any("more, none worse" in line for line in lines)
