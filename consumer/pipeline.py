@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from queue import SimpleQueue
 from threading import Event
 from typing import Protocol
 
 from consumer.errors import Abandoned, Retry
 from consumer.events import Record
-from consumer.planning import Advance, Batch, Drafted, Intake, Plan, Planned, Planner, StoredKey, Table
-from consumer.steps import Embedder, Registry, Steps, Store, Work, now_us
+from consumer.planning import Advance, Batch, Intake, Plan, Planned, Planner, StoredKey, Table, as_plan
+from consumer.steps import Embedder, Registry, Settled, Steps, Store, Told, Work, now_us
 from consumer.store import Applied, Fenced, Generation, TooSlow
 
 REVOKE_SECONDS = 5.0  # how long a partition's next owner is kept waiting for a batch that is nearly done
@@ -46,15 +46,6 @@ class Report(Protocol):
     def retrying(self, retry: Retry, seconds: float) -> None: ...
 
 
-@dataclass(slots=True)
-class Settled:
-    """What became of a batch: positions the database has, spans that another owner has taken, whether all is done."""
-
-    stored: list[Advance] = field(default_factory=list)
-    fenced: list[Advance] = field(default_factory=list)
-    complete: bool = False
-
-
 class Pipeline:
     """Plan, embed, apply: for a batch of records (the group, a replay) or for stored documents (a retry)."""
 
@@ -74,13 +65,13 @@ class Pipeline:
         force: bool = False,
     ) -> None:
         self._steps = Steps(planner, embedder, store, registry, generation, stopping.wait, report.retrying)
-        self._planner, self._report, self._stopping, self._generation = planner, report, stopping, generation
+        self._planner, self._report, self._stopping, self._generation = planner, report, stopping, generation.number
         self._tables, self._group, self._max_seconds, self._force = tables, group, max_seconds, force
 
-    def process(self, batch: Batch) -> Settled:
-        """Apply `batch`, in as many transactions as its model work asks for.
+    def process(self, batch: Batch, told: Told = lambda _: None) -> Settled:
+        """Apply `batch`, in as many transactions as its model work asks for; `told` hears of each what it has stored.
 
-        What is not in the result's `stored`, as the process ends or another owner came, will be read again.
+        What it does not hear of, as the process ends or another owner came, will be read again.
         """
         settled, parts = Settled(), deque([batch])
         while parts and not self._stopping.is_set():
@@ -88,7 +79,7 @@ class Pipeline:
             part = parts.popleft().without({(a.topic, a.partition) for a in settled.fenced})
             try:
                 if part.spans or part.records:
-                    parts.extendleft(reversed(self._apply(part, settled)))
+                    parts.extendleft(reversed(self._apply(part, settled, told)))
             except TooSlow as slow:
                 self._report.retrying(slow, seconds := 0.0 if len(part.records) > 1 else 1.0)
                 self._stopping.wait(seconds)
@@ -100,7 +91,7 @@ class Pipeline:
         self._report.waiting(parts)
         return settled
 
-    def _apply(self, part: Batch, settled: Settled) -> Sequence[Batch]:
+    def _apply(self, part: Batch, settled: Settled, told: Told) -> Sequence[Batch]:
         """One transaction for `part`; or else the parts to do instead: smaller ones, or those not taken by others."""
         work, intake = Work(part, taken_us=now_us()), self._steps.take_in(part.records, self._tables)
         work.heartbeats, work.decoded_us = intake.heartbeats, now_us()
@@ -109,13 +100,13 @@ class Pipeline:
             drafted = self._planner.draft(intake, heads, force=self._force)
             planned = self._steps.plan(drafted.drafts, work)
             work.outcomes = (*drafted.outcomes, *planned.outcomes)
-            if (count := self._steps.affordable(planned, work, self._max_seconds)) < len(part.records):
-                return part.cut(count)
+            if counts := self._steps.cuts(planned, work, self._max_seconds):
+                return part.parts(counts)
             if self._steps.embed(planned, work):
                 continue
-            match self._steps.commit(self._as_plan(part, intake, drafted, planned), work):
+            match self._steps.commit(as_plan(self._group, self._generation, part, intake, drafted, planned), work):
                 case Applied() as applied:
-                    settled.stored += part.advances
+                    told(part.advances)
                     self._report.done(work, planned, applied)
                     return ()
                 case Fenced(partitions):
@@ -148,19 +139,15 @@ class Pipeline:
                 return
             if self._steps.embed(planned, work):
                 continue
-            plan = Plan(self._group, self._generation.number, (), writes)
+            plan = Plan(self._group, self._generation, (), writes)
             if isinstance(applied := self._steps.commit(plan, work), Applied):
                 self._report.done(work, planned, applied)
                 return
 
-    def _as_plan(self, part: Batch, intake: Intake, drafted: Drafted, planned: Planned) -> Plan:
-        rejects, truncates, beats = tuple(drafted.rejects), tuple(intake.truncates), tuple(intake.heartbeats.items())
-        return Plan(self._group, self._generation.number, part.advances, planned.writes, rejects, truncates, beats)
-
 
 def run(
     source: Source,
-    process: Callable[[Batch], Settled],
+    process: Callable[[Batch, Told], Settled],
     chore: Callable[[], Callable[[], None] | None],
     tick: Callable[[], None],
     stopping: Event,
@@ -171,10 +158,15 @@ def run(
     after every poll. Whatever goes wrong in the worker is raised here.
     """
     job: Future[Settled | None] | None = None
+    committed: SimpleQueue[Sequence[Advance]] = SimpleQueue()
+
+    def tell() -> None:
+        while not committed.empty():
+            source.stored(committed.get())
 
     def nearly_done() -> None:  # the next owner need not embed again what is about to be stored
-        if job is not None and wait([job], REVOKE_SECONDS).done and not job.exception() and (result := job.result()):
-            source.stored(result.stored)
+        wait([job] if job is not None else [], REVOKE_SECONDS)
+        tell()
 
     source.before_revoke = nearly_done
     with ThreadPoolExecutor(1, "worker") as worker:
@@ -185,15 +177,16 @@ def run(
                 elif job is None or not job.done():
                     source.poll(0.005 if job else 0.2)
                 tick()
-                if job is not None and job.done():
+                done = job is not None and job.done()
+                tell()
+                if job is not None and done:
                     if result := job.result():
-                        source.stored(result.stored)
                         source.fenced(result.fenced)
                     job = None
                 if job is None and not stopping.is_set():
                     if due := chore():
                         job = worker.submit(due)
                     elif batch := source.take():
-                        job = worker.submit(process, batch)
+                        job = worker.submit(process, batch, committed.put)
         finally:
             stopping.set()  # a worker that waits for the database must not keep a failed process alive

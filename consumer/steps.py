@@ -7,6 +7,7 @@ what it learned in `Work`; planning again with that knowledge is the one way of 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -18,6 +19,7 @@ from consumer.embedding import Embedded
 from consumer.errors import Reject, Retry, patiently
 from consumer.events import AvroSchema, Record, SchemaRef
 from consumer.planning import (
+    Advance,
     Batch,
     DocumentKey,
     DocumentWrite,
@@ -40,6 +42,8 @@ from consumer.store import Applied, Conflict, DataFault, Fenced, Generation, Too
 
 T = TypeVar("T")
 Vectors = Mapping[bytes, NDArray[np.float32]]  # by chunk hash
+Place = tuple[str, int, int]  # topic, partition, offset
+Told = Callable[[Sequence[Advance]], None]  # positions that the database has from now on
 ENOUGH = 1.5  # a part that takes barely longer than allowed is not worth a second transaction
 
 
@@ -84,6 +88,14 @@ class Work:
     planned_us: int = 0
     embedded_us: int = 0
     committed_us: int = 0
+
+
+@dataclass(slots=True)
+class Settled:
+    """What became of a batch: the spans that another owner has taken, and whether all others are stored."""
+
+    fenced: list[Advance] = field(default_factory=list)
+    complete: bool = False
 
 
 class Steps:
@@ -139,13 +151,27 @@ class Steps:
             work.vectors.update(self._ask(lambda: self._store.vectors(self._generation, planned.borrow)))
         return all(chunk in work.vectors for _, chunk in planned.borrow)
 
-    def affordable(self, planned: Planned, work: Work, max_seconds: float) -> int:
-        """How many records the bound on model work allows at the measured rate; at least one."""
-        records, rate = len(work.batch.records), self._embedder.tokens_per_second
-        seconds = sum(len(ids) for chunk, ids in planned.texts.items() if chunk not in work.vectors) / max(rate, 1.0)
-        if seconds <= ENOUGH * max_seconds:
-            return records
-        return min(records, max(1, int(records * max_seconds / seconds)))
+    def cuts(self, planned: Planned, work: Work, max_seconds: float) -> list[int]:
+        """Where to cut the batch so that no part has more model work than allowed, at the measured rate: the number of
+        records in each part but the last; none where it may stay whole. A record without model work costs nothing."""
+        costs, seen = Counter[Place](), set(work.vectors)
+        for write in planned.writes:
+            place = (write.order.topic, write.order.partition, write.order.offset)
+            for chunk in write.insert:
+                if chunk.chunk_hash in planned.texts and chunk.chunk_hash not in seen:
+                    seen.add(chunk.chunk_hash)
+                    costs[place] += len(chunk.token_ids)
+        budget = max_seconds * max(self._embedder.tokens_per_second, 1.0)
+        if costs.total() <= ENOUGH * budget:
+            return []
+        counts, count, spent = [], 0, 0
+        for record in work.batch.records:
+            cost = costs[record.topic, record.partition, record.offset]
+            if spent and spent + cost > budget:
+                counts.append(count)
+                count = spent = 0
+            count, spent = count + 1, spent + cost
+        return counts
 
     def embed(self, planned: Planned, work: Work) -> bool:
         """Compute the vectors not known yet; True if documents failed here, so that the plan must be made again."""

@@ -14,7 +14,7 @@ that changed only columns of no use then.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -28,7 +28,7 @@ from consumer.operations.offsets import JOBS, Position, group_offsets, positions
 from consumer.operations.telemetry import Telemetry
 from consumer.operations.wiring import build_pipeline, build_tables, load_model, open_store, vector_space
 from consumer.pipeline import Pipeline
-from consumer.planning import Batch, Partition, StoredDocument, Table
+from consumer.planning import Advance, Batch, Partition, StoredDocument, Table
 from consumer.settings import Settings
 from consumer.source import Broker, Range, Reader, offsets_at
 from consumer.store import Generation, Store, StoredOffset, TopicPartition, Wanted
@@ -173,7 +173,7 @@ class _Run:
         ranges = self._acquire()
         for batch in reader.batches(ranges, self.stopping, max_events=max_events, max_bytes=max_bytes):
             try:
-                settled = self.pipeline.process(self._safe(batch))
+                settled = self.pipeline.process(self._safe(batch), self._advanced)
             except Abandoned:
                 break
             if settled.fenced:
@@ -182,9 +182,11 @@ class _Run:
                     "Two runs of one replay would only repeat each other's work.",
                     "Let that one finish.",
                 )
-            self.advanced(sum(advance.end - advance.start for advance in settled.stored))
         if not self.stopping.is_set():
             self._forget()
+
+    def _advanced(self, advances: Sequence[Advance]) -> None:
+        self.advanced(sum(advance.end - advance.start for advance in advances))
 
     def _acquire(self) -> list[Range]:
         """Take the progress over. A row of no use any more (topic made anew, events expired) starts again."""

@@ -20,7 +20,7 @@ from consumer.planning.model import (
     Truncate,
 )
 from consumer.planning.moves import Moves, awaited
-from consumer.planning.planner import Drafted, Planned, Planner, StoredKey
+from consumer.planning.planner import Drafted, Planned, Planner, StoredKey, as_plan
 
 __all__ = [
     "HEARTBEAT_TOPIC",
@@ -48,6 +48,7 @@ __all__ = [
     "StoredKey",
     "Table",
     "Truncate",
+    "as_plan",
     "awaited",
     "classify",
     "document_key",

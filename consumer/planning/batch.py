@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from consumer.events import Record
@@ -38,6 +38,14 @@ class Batch:
             else:
                 rest[partition] = span
         return Batch(head, first), Batch(tail, rest)
+
+    def parts(self, counts: Iterable[int]) -> tuple[Batch, ...]:
+        """The batch in parts of so many records, and the rest."""
+        made, rest = [], self
+        for count in counts:
+            part, rest = rest.cut(count)
+            made.append(part)
+        return (*made, rest)
 
     def without(self, partitions: Collection[Partition]) -> Batch:
         """The batch less everything of `partitions`."""

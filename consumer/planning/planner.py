@@ -15,10 +15,11 @@ from typing import NamedTuple
 
 from consumer.content import Chunk, ChunkSpec, Tokenizer, chunk_batch
 from consumer.errors import Reject
+from consumer.planning.batch import Batch
 from consumer.planning.document import Prepared, prepare, write
 from consumer.planning.fold import Draft, Fold
 from consumer.planning.intake import Intake, Outcome, Table
-from consumer.planning.model import DocumentKey, DocumentWrite, Failure, RejectedEvent, StoredDocument
+from consumer.planning.model import DocumentKey, DocumentWrite, Failure, Plan, RejectedEvent, StoredDocument
 from consumer.planning.moves import Details, Moves, bring_together, lenders
 
 
@@ -54,6 +55,12 @@ class Planned:
     def tokens(self) -> int:
         """Content tokens that the model has to read for it."""
         return sum(map(len, self.texts.values()))
+
+
+def as_plan(group: str, generation: int, batch: Batch, intake: Intake, drafted: Drafted, planned: Planned) -> Plan:
+    """What one transaction does for a batch."""
+    rejects, truncates, beats = tuple(drafted.rejects), tuple(intake.truncates), tuple(intake.heartbeats.items())
+    return Plan(group, generation, batch.advances, planned.writes, rejects, truncates, beats)
 
 
 class Planner:

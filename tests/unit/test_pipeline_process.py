@@ -22,7 +22,7 @@ from consumer.planning import Advance, Batch, DocumentKey, Moves, Plan, Planner,
 from consumer.source import Holdings
 from consumer.store import Applied, Conflict, Fenced, Generation, TooSlow
 from consumer.store.model import TopicPartition
-from tests.unit.records import TOPIC, WordTokenizer, record, table
+from tests.unit.records import TOPIC, Words, WordTokenizer, record, table
 from tests.unit.test_planning_planner import TOAST, Memory, row
 
 GENERATION = Generation(1, "live", b"", "model", 2, "vector", "cosine", 16, 64, "chunks_1")
@@ -187,8 +187,7 @@ def test_every_event_is_applied_once_whatever_interrupts_the_batches(seed: int) 
         for partition in PARTITIONS:
             fetch(partition)
         if batch := holdings.take():
-            settled = work.process(batch)
-            holdings.stored(settled.stored)
+            settled = work.process(batch, holdings.stored)
             for advance in settled.fenced:
                 if holdings.held[TOPIC, advance.partition].epoch == advance.epoch:
                     take_over(advance.partition)
@@ -216,8 +215,9 @@ def test_a_vector_that_goes_while_it_is_borrowed_is_computed_instead() -> None:
     shelf.acquire(0)
     shelf.offsets[TOPIC, 0] = 1, 1
     events = (record(1, "u", row("a b a b", "c d", id=1)), record(2, "c", row("a b", "x", id=2)))
-    settled = pipeline(shelf).process(Batch(events, {(TOPIC, 0): Advance(TOPIC, 0, 1, 1, 3)}))
-    assert settled.stored[-1].end == 3
+    committed: list[Advance] = []
+    pipeline(shelf).process(Batch(events, {(TOPIC, 0): Advance(TOPIC, 0, 1, 1, 3)}), committed.extend)
+    assert committed[-1].end == 3
     assert ("embedded", "a b", "x") in outcome(shelf.memory).values()
 
 
@@ -231,3 +231,30 @@ def test_what_is_applied_again_while_the_process_ends_says_that_it_was_not() -> 
     stopping.set()
     assert not work.reapply([record(1, "u", row("other"))])
     assert outcome(shelf.memory) == {next(iter(shelf.memory.heads)): ("embedded", "one two", "three")}
+
+
+class Counting(WordTokenizer):
+    """Counts the texts it is given."""
+
+    def __init__(self) -> None:
+        self.texts = 0
+
+    def encode_batch(self, texts: Sequence[str]) -> list[Words]:
+        self.texts += len(texts)
+        return super().encode_batch(texts)
+
+
+@pytest.mark.parametrize("free", [0, 60])
+def test_a_backlog_of_costly_documents_is_planned_at_most_twice_whatever_stands_before_it(free: int) -> None:
+    """Each takes a transaction of its own; events without model work take none of them."""
+    shelf, tokenizer, committed = Shelf(), Counting(), list[Advance]()
+    work = Pipeline(
+        Planner([shelf.memory.table], 1, tokenizer), Zeros(), shelf, NoRegistry(), Silent(), Impatient(),
+        generation=GENERATION, tables={TOPIC: shelf.memory.table}, group="g", max_seconds=1.0,
+    )  # fmt: skip
+    deletes = [record(offset, "d", key={"id": 1000 + offset}) for offset in range(free)]
+    costly = [record(free + n, "c", row(" ".join(f"w{n}x{k}" for k in range(12)), "", id=n)) for n in range(50)]
+    shelf.acquire(0)
+    work.process(Batch((*deletes, *costly), {(TOPIC, 0): Advance(TOPIC, 0, 1, 0, free + 50)}), committed.extend)
+    assert tokenizer.texts <= 2 * 50
+    assert [advance.end for advance in committed] == list(range(free + 1, free + 51))

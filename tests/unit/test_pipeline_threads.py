@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from threading import Event
 from typing import NoReturn
 
 import pytest
 
-from consumer.pipeline import Settled, run
+from consumer.pipeline import run
 from consumer.planning import Advance, Batch
+from consumer.steps import Settled
 from tests.unit.records import TOPIC, record
 
 
@@ -34,6 +35,10 @@ def no_chore() -> None:
     return None
 
 
+def settles(*_: object) -> Settled:
+    return Settled()
+
+
 def fails(*_: object) -> NoReturn:
     raise ZeroDivisionError("a bug")
 
@@ -47,9 +52,30 @@ def test_an_error_in_a_batch_ends_the_loop() -> None:
 
 def test_an_error_in_a_chore_ends_the_loop() -> None:
     with pytest.raises(ZeroDivisionError):
-        run(OneBatch(), lambda _: Settled(), lambda: fails, lambda: None, Event())
+        run(OneBatch(), settles, lambda: fails, lambda: None, Event())
 
 
 def test_an_error_of_the_main_thread_ends_the_loop() -> None:
     with pytest.raises(ZeroDivisionError):
-        run(OneBatch(), lambda _: Settled(), no_chore, fails, Event())
+        run(OneBatch(), settles, no_chore, fails, Event())
+
+
+def test_the_source_hears_of_each_transaction_while_the_batch_goes_on() -> None:
+    """Lag exporters and autoscalers see the group advance, however long a batch takes."""
+    heard: list[Advance] = []
+    first, stopping = Event(), Event()
+
+    class Listening(OneBatch):
+        def stored(self, advances: Iterable[Advance]) -> None:
+            heard.extend(advances)
+            first.set()
+
+    def works(batch: Batch, told: Callable[[Sequence[Advance]], None]) -> Settled:
+        told(batch.advances)
+        assert first.wait(20), "the batch waits for nobody to hear of its first transaction"
+        told([Advance(TOPIC, 0, 1, 1, 2)])
+        stopping.set()
+        return Settled()
+
+    run(Listening(), works, no_chore, lambda: None, stopping)
+    assert [advance.end for advance in heard] == [1, 2]
