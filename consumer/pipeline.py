@@ -99,7 +99,7 @@ class Pipeline:
             heads = self._steps.heads([*intake.arrivals, *(intake.old_keys - intake.arrivals.keys())])
             drafted = self._planner.draft(intake, heads, force=self._force)
             planned = self._steps.plan(drafted.drafts, work)
-            work.outcomes = (*drafted.outcomes, *planned.outcomes)
+            work.outcomes, work.rejects = (*drafted.outcomes, *planned.outcomes), drafted.rejects
             if counts := self._steps.cuts(planned, work, self._max_seconds):
                 return part.parts(counts)
             if self._steps.embed(planned, work):

@@ -31,6 +31,7 @@ from consumer.planning import (
     Plan,
     Planned,
     Planner,
+    RejectedEvent,
     StoredDetail,
     StoredDocument,
     Table,
@@ -82,6 +83,7 @@ class Work:
     failures: dict[DocumentKey, Failure] = field(default_factory=dict)
     embedded: int = 0
     outcomes: Sequence[Outcome] = ()
+    rejects: Sequence[RejectedEvent] = ()
     heartbeats: Mapping[str, int] = field(default_factory=dict)
     taken_us: int = 0
     decoded_us: int = 0

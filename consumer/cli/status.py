@@ -33,7 +33,7 @@ def status(
     config: ConfigOption = None,
     group: GroupOption = None,
 ) -> None:
-    """Fresh or not against the objective, and where it waits. Exits 3 if a dependency does not answer."""
+    """Fresh or not against the objective, and where it waits. Exits 3 if something does not answer, 4 if the store refuses."""
     settings = load(config, group)
     from consumer.cli.status_view import headline, status_json, status_view
 
@@ -48,7 +48,7 @@ def status(
         else:
             console.print(status_view(now, width=console.width))
         if not watch:
-            raise typer.Exit(Exit.DONE if now.broker_answers and now.store_answers else Exit.UNREACHABLE)
+            raise typer.Exit(now.exit_code)
 
 
 def _watch(console: Console, readings: Iterator[Reading]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from consumer.content import table_hash
-from consumer.errors import Fault
+from consumer.errors import Exit, Fault, Stop
 from consumer.events import Record
 from consumer.observe import FRESH_HEARTBEAT_SECONDS
 from consumer.operations.commits import committed_us
@@ -65,6 +65,7 @@ class Status:
     problems: list[str] = field(default_factory=list)
     broker_answers: bool = True
     store_answers: bool = True
+    exit_code: Exit = Exit.DONE  # of the first fault
 
     @property
     def lag_seconds(self) -> float | None:
@@ -185,6 +186,8 @@ def _attempt(status: Status, ask: Callable[[], None]) -> bool:
         ask()
     except Fault as fault:
         status.problems.append(str(fault))
+        if status.exit_code is Exit.DONE:
+            status.exit_code = fault.exit_code if isinstance(fault, Stop) else Exit.UNREACHABLE
         return False
     return True
 

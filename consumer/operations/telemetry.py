@@ -8,10 +8,20 @@ from collections.abc import Collection, Container, Iterable, Mapping
 from typing import Literal
 
 from consumer.errors import Retry
-from consumer.events import Record
+from consumer.events import Order, Record
 from consumer.observe import Health, LagTracker, Metrics, Stamps, freshness_batch, get_logger, stage_split
 from consumer.operations.commits import committed_us
-from consumer.planning import Batch, DocumentKey, Outcome, Partition, Planned, Table, document_key
+from consumer.planning import (
+    Batch,
+    DocumentKey,
+    Failure,
+    Outcome,
+    Partition,
+    Planned,
+    RejectedEvent,
+    Table,
+    document_key,
+)
 from consumer.source import Held, RegistryWait
 from consumer.steps import Work, now_us
 from consumer.store import Applied
@@ -214,21 +224,21 @@ class Telemetry:
             self.metrics.latency.labels(stage).observe(max(end - start, 0) / 1e6)
 
     def _say(self, work: Work, planned: Planned, applied: Applied) -> None:
-        failed = sum(write.failure is not None for write in planned.writes)
+        failures: list[tuple[RejectedEvent | Order, Failure]] = [(reject, reject.failure) for reject in work.rejects]
+        failures += [(write.order, write.failure) for write in planned.writes if write.failure is not None]
         _log.info(
             "batch",
             events=len(work.outcomes),
             documents=applied.documents,
             embedded=work.embedded,
-            failed=failed,
+            failed=len(failures),
             ms=(work.committed_us - work.taken_us) // 1000,
             offsets={f"{a.topic}[{a.partition}]": a.end for a in work.batch.advances},
         )
-        for write in planned.writes:
-            if write.failure is not None:
-                self.metrics.errors.labels(write.failure.stage, write.failure.error_type).inc()
-                place = f"{write.order.topic}[{write.order.partition}]@{write.order.offset}"
-                self.notice("document failed", where=place, stage=write.failure.stage, error=write.failure.error)
+        for event, failure in failures:
+            self.metrics.errors.labels(failure.stage, failure.error_type).inc()
+            place = f"{event.topic}[{event.partition}]@{event.offset}"
+            self.notice("document failed", where=place, stage=failure.stage, error=failure.error)
 
 
 def _without(outcomes: Iterable[Outcome], dropped: Container[DocumentKey]) -> list[Outcome]:

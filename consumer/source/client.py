@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
@@ -154,6 +155,17 @@ def fault_of(error: KafkaError, servers: str) -> Retry | Stop:
             "The credentials or the ACLs do not allow it.",
             "The consumer needs Read and Describe on its topics and Read on its group; see kafka.properties.",
             exit_code=Exit.UNREACHABLE,
+        )
+    if error.code() == KafkaError._INVALID_ARG:
+        # Nothing else of the message: it may quote a value.
+        named = re.search(
+            r'propert(?:y|ies):? "?([A-Za-z0-9._]+)', error.str()
+        )  # nothing else of it: values may be secret
+        return Stop(
+            f"The Kafka client refuses its settings{f': {named[1]}' if named else ''}.",
+            "A property does not exist, has an impossible value, or lacks another one that goes with it.",
+            "Correct kafka.properties; librdkafka's CONFIGURATION.md lists them.",
+            exit_code=Exit.USAGE,
         )
     if error.fatal():
         return Stop(f"The Kafka client cannot go on ({error.name()}).", "", "Start the process again.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -175,6 +176,28 @@ def test_no_wait_for_the_registry_of_a_table_in_avro(world: World, nobody: str) 
     assert nobody in what
     assert why
     assert "registry.url" in do
+
+
+@pytest.mark.parametrize("properties", [{"nonsense": 1}, {"session.timeout.ms": "hidden-word"}])
+def test_kafka_properties_that_the_client_refuses(world: World, properties: dict[str, Any]) -> None:
+    world.migrate()
+    kafka = {"bootstrap_servers": world.endpoints.bootstrap_servers, "properties": properties}
+    world.settings(kafka=kafka)
+    done = world.command("--group", world.name)
+    assert done.returncode == USAGE, done.stderr
+    assert next(iter(properties)) in done.stderr
+    assert "kafka.properties" in done.stderr
+    assert "hidden-word" not in done.stderr
+
+
+def test_status_of_another_group_says_what_stopped_it(world: World) -> None:
+    world.migrate()
+    world.create_topic()
+    with world.consumer() as consumer:
+        world.until(lambda: consumer.lines("ready to join") and world.store("SELECT 1 FROM offsets"))
+    done = world.command("--group", "another", "status")
+    world.processes.clear()  # it has not died, it refused
+    assert done.returncode == HALTED, done.stdout + done.stderr
 
 
 def test_a_password_that_is_wrong(world: World) -> None:
