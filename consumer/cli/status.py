@@ -33,7 +33,7 @@ def status(
     config: ConfigOption = None,
     group: GroupOption = None,
 ) -> None:
-    """Fresh or not against the objective, and where it waits. Exits 3 if something does not answer, 4 if the store refuses."""
+    """Fresh or not, and where it waits. Exits 3 if a dependency does not answer, 4 if the store refuses."""
     settings = load(config, group)
     from consumer.cli.status_view import headline, status_json, status_view
 

@@ -158,9 +158,7 @@ def fault_of(error: KafkaError, servers: str) -> Retry | Stop:
         )
     if error.code() == KafkaError._INVALID_ARG:
         # Nothing else of the message: it may quote a value.
-        named = re.search(
-            r'propert(?:y|ies):? "?([A-Za-z0-9._]+)', error.str()
-        )  # nothing else of it: values may be secret
+        named = re.search(r'propert(?:y|ies):? "?([A-Za-z0-9._]+)', error.str())
         return Stop(
             f"The Kafka client refuses its settings{f': {named[1]}' if named else ''}.",
             "A property does not exist, has an impossible value, or lacks another one that goes with it.",
