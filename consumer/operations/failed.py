@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -62,8 +62,9 @@ class RetryWorker:
         group: str,
         tables: Mapping[str, Table],
         generation: Generation,
+        reader: Callable[[Broker, Notice], Reader] = Reader,
     ) -> None:
-        self._store, self._broker, self._pipeline = store, broker, pipeline
+        self._store, self._broker, self._pipeline, self._reader = store, broker, pipeline, reader
         self._group, self._tables, self._generation = group, tables, generation
 
     def retry_due(self) -> None:
@@ -93,7 +94,7 @@ class RetryWorker:
         ids = self._broker.topic_ids(
             [topic for topic in {row.topic for row, _ in due} if self._broker.partitions(topic)]
         )
-        with Reader(self._broker, _notice) as reader:
+        with self._reader(self._broker, _notice) as reader:
             for row, head in due:
                 there = _still_there(row, head, applied, ids)
                 try:
