@@ -139,11 +139,16 @@ class Store:
                 raise
             return settled
 
-    def rehearse(self, plan: Plan, vectors: Mapping[bytes, np.ndarray]) -> None:
-        """Do the plan's writes without its offsets and roll back. `DataFault` if the database refuses a value."""
+    def rehearse(self, plan: Plan, vectors: Mapping[bytes, np.ndarray]) -> Outcome:
+        """Do the plan's writes without its offsets and roll back. `DataFault` if the database refuses a value.
+
+        A `Conflict` tells nothing of the values: they were not looked at.
+        """
         with self._session(Phase.WRITE) as connection:
-            transaction.write(connection, self._target.schema, msgspec.structs.replace(plan, advances=()), vectors)
+            rehearsal = msgspec.structs.replace(plan, advances=())
+            outcome = transaction.write(connection, self._target.schema, rehearsal, vectors)
             connection.execute("ROLLBACK")
+            return outcome
 
     # --- reading
 

@@ -52,9 +52,7 @@ def write(connection: Connection[Any], schema: str, plan: Plan, vectors: Mapping
     if fenced:
         return Fenced(fenced)
     moved = truncates.effective(plan.truncates, markers)
-    current = {**markers, **moved}
-    dropped = tuple(item.key for item in plan.writes if truncates.is_older(item, current))
-    kept = [item for item in plan.writes if item.key not in dropped] if dropped else list(plan.writes)
+    kept, dropped = truncates.standing(plan.writes, {**markers, **moved})
     ids, missed = documents.write_documents(connection, kept)
     if missed:
         return Conflict(missed)

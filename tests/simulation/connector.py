@@ -84,6 +84,7 @@ class Connector:
     bare: float = 0.0
     noise: float = 0.0
     position: int = 0
+    furthest: int = 0
 
     @property
     def behind(self) -> int:
@@ -95,18 +96,24 @@ class Connector:
         for _ in range(min(self.behind, self.behind if count is None else count)):
             self._deliver(self.source.changes[self.position])
             self.position += 1
+        self.furthest = max(self.furthest, self.position)
 
     def restart(self, position: int) -> None:
         """Go back to what was acknowledged last; it may know a commit by now."""
         self.position = position
         self.complete_from = self.random.randint(0, self.complete_from)
 
-    def read(self, key: int) -> None:
-        """A row of an incremental snapshot, as it is where the connector stands."""
-        row = self.source.state(key, self.position - 1)
-        if row is not None:
-            delivery = Delivery(self.partition_of(key), 0, "r", key, self.position - 1)
-            ts_us = self.source.changes[self.position - 1].ts_us
+    def read_row(self, key: int, *, blocking: bool = False) -> None:
+        """A row of a snapshot.
+
+        That of an incremental one comes when every change before it is delivered. A blocking one does not wait for the
+        stream: changes before it may come after it.
+        """
+        end = len(self.source.changes) if blocking else self.position
+        row = self.source.state(key, end - 1)
+        if row is not None and (blocking or self.position == self.furthest):
+            delivery = Delivery(self.partition_of(key), 0, "r", key, end - 1)
+            ts_us = self.source.changes[end - 1].ts_us
             self.log.append(delivery, key_of(key), envelope("r", key, row, ts_us, None))
 
     def partition_of(self, key: int) -> int:

@@ -69,18 +69,28 @@ class Truth:
 
     def _harmless(self, key: int, row: StoredRow, delivery: Delivery) -> bool:
         """Whether an event after the document's is older than it, or says what is stored."""
-        order = row.write.order
-        at = self._log.deliveries[order.partition, order.offset]
-        if delivery.op == "tombstone" and delivery.number < at.number:
-            return True
-        if row.write.state == "deleted" and delivery.number <= max([at.number, *self._source.truncates]):
+        number = max(self._number(key, row), self._truncated())
+        if delivery.number < number or (delivery.number == number and not delivery.junk):
             return True
         if delivery.junk:
             return False
-        if delivery.number <= at.number:
-            return True
         truth = self._source.state(key, delivery.number)
         return truth is not None and row.write.state == "embedded" and self._holds(row, truth)
+
+    def _number(self, key: int, row: StoredRow) -> int:
+        """The change that the document stands at. A tombstone moves a deleted row on, and not back."""
+        order = row.write.order
+        at = self._log.deliveries[order.partition, order.offset]
+        if at.op != "tombstone":
+            return at.number
+        before = self._log.between(key, order.partition, 0, order.offset + 1)
+        return max(delivery.number for delivery in before if delivery.op in ("d", "tombstone"))
+
+    def _truncated(self) -> int:
+        """The last truncate that the store knows."""
+        marker = self._database.markers.get(SOURCE)
+        known = (at for at in self._source.truncates if marker and self._source.changes[at].ts_us <= marker.ts_us)
+        return max(known, default=-1)
 
     def next_offset(self, partition: int) -> int:
         """Where the group stands."""

@@ -44,6 +44,7 @@ class Simulation:
             moves=random.random() < 0.5,
             words="abcd" + random.choice(("", POISON)) + random.choice(("", HICCUP)),
         )
+        self._blocking = random.random() < 0.3
         self._members = random.randint(1, 3)
         grows = random.random() < 0.25
         if grows:
@@ -100,7 +101,7 @@ class Simulation:
     def _read_rows(self) -> None:
         if self.world.connector.position:
             key = self.random.randint(1, 4)
-            self.world.connector.read(key)
+            self.world.connector.read_row(key, blocking=self._blocking and self.random.random() < 0.3)
             self.world.tell("connector", f"reads row {key}")
 
     def _grow(self) -> None:

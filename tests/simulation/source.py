@@ -96,7 +96,8 @@ class Source:
     def _change(
         self, op: str, key: int, row: Row | None, *, left_out: bool = False, other_key: int | None = None
     ) -> None:
-        self._lsn += 1
+        if op != "c" or other_key is None:  # both halves of a key change are one place in the log
+            self._lsn += 1
         number = len(self.changes)
         sequence = self._committed_lsn, self._lsn
         self.changes.append(Change(number, op, key, row, self.clock, sequence, left_out, other_key))

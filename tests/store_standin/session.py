@@ -87,9 +87,9 @@ class StandInStore:
         self._uncertain = None
         return applied
 
-    def rehearse(self, plan: Plan, vectors: Mapping[bytes, Vector]) -> None:
+    def rehearse(self, plan: Plan, vectors: Mapping[bytes, Vector]) -> Outcome:
         self._at("begin")
-        Transaction(self._database, msgspec.structs.replace(plan, advances=()), vectors)
+        return Transaction(self._database, msgspec.structs.replace(plan, advances=()), vectors).outcome
 
     def _settle(self, plan: Plan) -> Applied | None:
         """The outcome of this plan if its lost COMMIT did happen; None: apply it."""

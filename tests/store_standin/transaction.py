@@ -11,7 +11,7 @@ import numpy as np
 from consumer.errors import Stop
 from consumer.planning import Advance, DocumentKey, DocumentWrite, Plan
 from consumer.store import Applied, Conflict, DataFault, Fenced, Outcome, TopicPartition
-from consumer.store.truncates import Marker, effective, is_older
+from consumer.store.truncates import UNREAD, Marker, effective, is_older, standing
 from tests.store_standin.database import Database, StoredRow, Vector
 
 EMPTY = {
@@ -30,9 +30,7 @@ class Transaction:
     def __init__(self, database: Database, plan: Plan, vectors: Mapping[bytes, Vector]) -> None:
         self._database, self._plan, self._vectors = database, plan, vectors
         self._moved = effective(plan.truncates, database.markers)
-        markers = {**database.markers, **self._moved}
-        dropped = tuple(write.key for write in plan.writes if is_older(write, markers))
-        self._kept = [write for write in plan.writes if write.key not in dropped]
+        self._kept, dropped = standing(plan.writes, {**database.markers, **self._moved})
         self.outcome = self._outcome(dropped)
 
     def _outcome(self, dropped: tuple[DocumentKey, ...]) -> Outcome:
@@ -129,14 +127,21 @@ class Transaction:
         database.failed.wake(waiting, database.now)
 
     def _empty(self, source: str, marker: Marker) -> tuple[int, int]:
-        """Older documents become gravestones that keep their place in the order; how many, and how many chunks."""
+        """Older documents become gravestones that keep their place in the order; how many, and how many chunks.
+
+        One whose last event could not be read loses what is older, and stays failed.
+        """
         self._database.markers[source] = marker
         documents = chunks = 0
         gone = []
         for key, row in self._database.documents.items():
-            if row.write.state != "deleted" and is_older(row.write, {source: marker}):
-                gone.append(key)
-                row.write = msgspec.structs.replace(row.write, state="deleted", awaits=None, **EMPTY)
+            readable = msgspec.structs.replace(row.write, failure=None)
+            if row.write.state != "deleted" and is_older(readable, {source: marker}):
+                failed = self._database.failed.of_document(key)
+                unreadable = failed is not None and failed.stage in UNREAD
+                gone += [] if unreadable else [key]
+                state = "failed" if unreadable else "deleted"
+                row.write = msgspec.structs.replace(row.write, state=state, awaits=None, **EMPTY)
                 row.version += 1
                 documents, chunks = documents + 1, chunks + len(row.chunks)
                 row.chunks.clear()
