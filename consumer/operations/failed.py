@@ -9,13 +9,14 @@ from typing import NamedTuple
 import msgspec
 
 from consumer.errors import Exit, Retry, Stop
-from consumer.events import Record
+from consumer.events import ChangeEvent, Record
 from consumer.observe import get_logger
 from consumer.operations.offsets import group_offsets
 from consumer.pipeline import Pipeline
 from consumer.planning import (
     DocumentWrite,
     Failure,
+    Intake,
     Partition,
     Plan,
     RejectedEvent,
@@ -99,7 +100,7 @@ class RetryWorker:
                 there = _still_there(row, head, applied, ids)
                 try:
                     record = reader.read_one(row.topic, row.partition, row.offset) if there else None
-                    decodable = record is not None and not self._pipeline.take_in([record]).rejects
+                    decodable = record is not None and _decodable(self._pipeline.take_in([record]))
                 except Retry as retry:  # this row's attempt is lost; its neighbours must not pay for it
                     _log.warning("a failed document's record could not be read", reason=retry.what)
                     continue
@@ -167,6 +168,12 @@ def selector(failure_id: int | None, source: str | None, everything: bool) -> Se
             exit_code=Exit.USAGE,
         )
     return Selector(failure_id=failure_id, source=source)
+
+
+def _decodable(intake: Intake) -> bool:
+    """Whether key and value can be read by now."""
+    arrivals = (arrival for arrivals in intake.arrivals.values() for arrival in arrivals)
+    return not intake.rejects and all(isinstance(arrival, ChangeEvent) for arrival in arrivals)
 
 
 def _notice(what: str, **context: object) -> None:

@@ -20,7 +20,7 @@ class Delivery(NamedTuple):
 
     partition: int
     offset: int
-    op: str  # c u d r t, tombstone, or noise: a record that is none of ours
+    op: str  # c u d r t, tombstone (bare: without its delete), or noise: a record that is none of ours
     key: int
     number: int
     full: bool = True
@@ -127,20 +127,26 @@ class Connector:
             self.log.ends[partition] += 1
         if random.random() < self.noise:
             self.log.append(Delivery(partition, 0, "noise", 0, change.number), b"\xff", b"{}")
-        complete = change.number >= self.complete_from
+        complete = self._complete(change)
         sequence = [str(change.sequence[0]) if complete else None, str(change.sequence[1])]
         value, junk = envelope(change.op, key, change.row, change.ts_us, sequence, change.left_out), False
         if key and random.random() < self.junk:
             value, junk = b"junk", True
         delivery = Delivery(partition, 0, change.op, key, change.number, not change.left_out, junk, complete)
-        plain = change.op == "d" and change.other_key is None and not junk
-        if plain and random.random() < self.bare:
+        bare = change.op == "d" and change.other_key is None and not junk and random.random() < self.bare
+        if bare:
             self.log.ends[partition] += 1
         else:
             headers = [(_HEADER[change.op], key_of(change.other_key))] if change.other_key else []
             self.log.append(delivery, key_of(key) if key else None, value, headers)
         if change.op == "d":
-            self.log.append(Delivery(partition, 0, "tombstone", key, change.number), key_of(key), None)
+            op = "bare" if bare else "tombstone"
+            self.log.append(Delivery(partition, 0, op, key, change.number), key_of(key), None)
+
+    def _complete(self, change: Change) -> bool:
+        """Both halves of a key change are one message."""
+        second = change.op == "c" and change.other_key is not None
+        return change.number - second >= self.complete_from
 
 
 _HEADER = {"d": "__debezium.newkey", "c": "__debezium.oldkey"}

@@ -15,6 +15,7 @@ from tests.store_standin import Database, StoredRow
 from tests.unit.records import TOPIC
 
 GROUP, SOURCE = "g", "items"
+TOMBSTONES = ("tombstone", "bare")
 
 
 def document_key(key: int) -> DocumentKey:
@@ -81,10 +82,10 @@ class Truth:
         """The change that the document stands at. A tombstone moves a deleted row on, and not back."""
         order = row.write.order
         at = self._log.deliveries[order.partition, order.offset]
-        if at.op != "tombstone":
+        if at.op not in TOMBSTONES:
             return at.number
         before = self._log.between(key, order.partition, 0, order.offset + 1)
-        return max(delivery.number for delivery in before if delivery.op in ("d", "tombstone"))
+        return max(delivery.number for delivery in before if delivery.op in ("d", *TOMBSTONES))
 
     def _truncated(self) -> int:
         """The last truncate that the store knows."""
@@ -140,7 +141,7 @@ class Truth:
         if truth is not None and (poisoned(truth) or not self._body_known(key)):
             return True
         deliveries = self._log.of_key.get(key, [])
-        healing = [d for d in deliveries if not d.junk and d.op != "tombstone" and d.full]
+        healing = [d for d in deliveries if not d.junk and d.op not in TOMBSTONES and d.full]
         return any(
             d.junk and not any(h.partition == d.partition and h.offset > d.offset for h in healing) for d in deliveries
         )
@@ -148,6 +149,8 @@ class Truth:
     def _body_known(self, key: int) -> bool:
         """Whether the events before the last one tell what it leaves out, each in the partition of the one before."""
         change = self._source.last_change(key, len(self._source.changes))
+        if change.left_out and any(d.op == "bare" for d in self._log.of_key[key]):
+            return False  # one that is delivered again deletes the row, and what follows it leaves the body out
         partitions: set[int] = set()
         while change.left_out:
             deliveries = self._deliveries(change)

@@ -42,6 +42,7 @@ class Simulation:
             keys=random.randint(2, 4),
             truncates=random.random() < 0.35,
             moves=random.random() < 0.5,
+            dense=not connector.complete_from,  # where only the time tells, no two changes of a row share it
             words="abcd" + random.choice(("", POISON)) + random.choice(("", HICCUP)),
         )
         self._blocking = random.random() < 0.3

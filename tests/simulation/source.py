@@ -106,21 +106,23 @@ class Source:
 
 
 class Users:
-    """Random transactions on a few rows."""
+    """Random transactions on a few rows. `dense`: of several statements, several within a microsecond."""
 
-    def __init__(self, random: Random, source: Source, *, keys: int, truncates: bool, moves: bool, words: str) -> None:
+    def __init__(
+        self, random: Random, source: Source, *, keys: int, truncates: bool, moves: bool, words: str, dense: bool
+    ) -> None:
         self._random, self._source, self._keys = random, source, range(1, keys + 1)
-        self._truncates, self._moves, self._words = truncates, moves, words
+        self._truncates, self._moves, self._words, self._dense = truncates, moves, words, dense
 
     def transaction(self) -> None:
         """One to three statements."""
         source = self._source
-        statements, truncated = self._random.choice((1, 1, 1, 2, 3)), len(source.truncates)
+        statements, truncated = self._random.choice((1, 1, 1, 2, 3) if self._dense else (1,)), len(source.truncates)
         for _ in range(statements):
             self._statement()
             if len(source.truncates) > truncated:
                 break
-        source.commit(self._random.choice((0, 1, 1, 2)) or len(source.truncates) - truncated)
+        source.commit(self._random.choice((0, 1, 1, 2) if self._dense else (1, 2)) or len(source.truncates) - truncated)
 
     def _statement(self) -> None:
         random, source = self._random, self._source
