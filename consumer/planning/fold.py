@@ -95,6 +95,8 @@ class Fold:
 
     def _take(self, arrival: Arrival) -> None:
         before, draft = self._draft, self._new_draft(arrival)
+        if before is not None and before.holes:
+            self._unchanged = False  # what that event gave is not known here, so it may have changed something
         if isinstance(arrival, Undecodable):
             draft.failure, self._unchanged = arrival.failure, False
             self._tell(arrival, "rejected")
@@ -120,7 +122,7 @@ class Fold:
 
     def _take_event(self, event: ChangeEvent, before: Draft | None, draft: Draft) -> None:
         if event.after is None:
-            if event.other_key is not None:
+            if event.other_key is not None and not self._deleted:  # what is deleted has left before what it had
                 draft.leavings.append(self._leaving(event, event.other_key, before))
             draft.deleted, self._unchanged = True, False
             draft.applied.append(event)

@@ -156,12 +156,13 @@ class Truth:
             deliveries = self._deliveries(change)
             partitions |= {delivery.partition for delivery in deliveries}
             if change.other_key is not None:
-                if len(deliveries) > 1 and not all(delivery.complete for delivery in deliveries):
+                left = self._source.changes[change.number - 1]
+                leaving = self._deliveries(left)
+                if len(leaving) > 1 and not all(delivery.complete for delivery in leaving):
                     return False  # delivered again, and not recognised: its old row is long gone
                 if len(partitions) > 1:
                     return False
-                left = self._source.changes[change.number - 1]
-                partitions = {delivery.partition for delivery in self._deliveries(left)}
+                partitions = {delivery.partition for delivery in self._log.of_key[left.key]}
                 if any(delivery.junk for delivery in self._deliveries(left)):
                     return False
                 before = self._source.last_change(left.key, left.number)
