@@ -58,6 +58,13 @@ class Log:
         self.deliveries[partition, offset] = placed
         self.of_key.setdefault(delivery.key, []).append(placed)
 
+    def begin(self, partition: int, offset: int) -> None:
+        """Somebody begins to read here: a tombstone here is told by no delete."""
+        delivery = self.deliveries.get((partition, offset))
+        if delivery is not None and delivery.op == "tombstone":
+            bare = self.deliveries[partition, offset] = delivery._replace(op="bare")
+            self.of_key[delivery.key] = [bare if each is delivery else each for each in self.of_key[delivery.key]]
+
     def read(self, partition: int, offset: int) -> Record | None:
         """The record at exactly this place."""
         return next((r for r in self.partitions[partition] if r.offset == offset), None)

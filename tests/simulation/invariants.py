@@ -64,8 +64,9 @@ class Truth:
             for text, _, vector in row.chunks.values():
                 if not (vector == vector_of(text)).all():
                     yield f"row {key} has another text's vector for {text!r}"
+            bare = any(delivery.op == "bare" for delivery in self._log.of_key.get(key, ()))
             for delivery in self._log.between(key, order.partition, order.offset + 1, next_offset):
-                if not self._harmless(key, row, delivery):
+                if not bare and not self._harmless(key, row, delivery):
                     yield f"row {key} stands at {order.partition}@{order.offset} and lost {delivery}"
 
     def _harmless(self, key: int, row: StoredRow, delivery: Delivery) -> bool:
@@ -154,6 +155,8 @@ class Truth:
         partitions: set[int] = set()
         while change.left_out:
             deliveries = self._deliveries(change)
+            if any(delivery.junk for delivery in deliveries):
+                return False
             partitions |= {delivery.partition for delivery in deliveries}
             if change.other_key is not None:
                 left = self._source.changes[change.number - 1]

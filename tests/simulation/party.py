@@ -146,6 +146,7 @@ class Member(Party):
         for partition in wanted:
             epoch, position = taken[TOPIC, partition]
             end = self.world.log.ends[partition]
+            self.world.log.begin(partition, position)
             self.holdings.acquire((TOPIC, partition), TOPIC_ID, epoch, position, end)
             self.unacquired.discard(partition)
 
@@ -264,6 +265,7 @@ class Replay(Party):
         wanted = Wanted(TOPIC, TOPIC_ID, self._partition, min(self._start, self._end))
         (epoch, position), *_ = self.store.acquire(group, [wanted]).values()
         holdings = Holdings(self.world.profile.max_events, 1 << 30)
+        self.world.log.begin(self._partition, position)
         holdings.acquire(place, TOPIC_ID, epoch, position, self._end)
         while holdings.held[place].taken < self._end:
             for record in self.world.log.partitions[self._partition]:

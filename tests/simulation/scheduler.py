@@ -36,16 +36,20 @@ class Simulation:
         connector.noise, connector.bare = often(0.1, 0.04), often(0.25, 0.5)
         connector.complete_from = random.choice((0, 0, random.randint(0, 20)))
         self._transactions = random.randint(3, 22)
+        moves = random.random() < 0.5
+        # What such a snapshot reads ahead of the stream may be another row of an old key by then.
+        self._blocking = not moves and random.random() < 0.5
+        # A delete that is not recognised as delivered again takes what its key holds by now.
+        safe = not (moves and source.toast and connector.complete_from)
         self._users = Users(
             random,
             source,
             keys=random.randint(2, 4),
             truncates=random.random() < 0.35,
-            moves=random.random() < 0.5,
+            moves=moves,
             dense=not connector.complete_from,  # where only the time tells, no two changes of a row share it
             words="abcd" + random.choice(("", POISON)) + random.choice(("", HICCUP)),
         )
-        self._blocking = random.random() < 0.3
         self._members = random.randint(1, 3)
         grows = random.random() < 0.25
         if grows:
@@ -53,7 +57,7 @@ class Simulation:
         rates: dict[Callable[[], None], float] = {
             self._write: 5,
             self._deliver: 6,
-            self._restart_connector: often(0.5, 0.6),
+            self._restart_connector: often(0.5, 0.6) * safe,
             self._read_rows: often(0.4, 0.8),
             self._grow: 0.2 if grows else 0.0,
             self._fetch: 12,
@@ -165,7 +169,8 @@ class Simulation:
 
     def _replay(self) -> None:
         partition = self.random.randrange(len(self.world.log.partitions))
-        if (end := self.world.next_offset(partition)) and len(self.world.replays) < 2:
+        end = self.world.next_offset(partition)
+        if end and len(self.world.replays) < 2:
             self.world.replay(partition, self.random.randrange(end), force=self.random.random() < 0.4)
 
     def _pass_time(self) -> None:
