@@ -65,7 +65,7 @@ class Store(Protocol):
     def vectors(self, generation: Generation, chunks: Sequence[tuple[int, bytes]]) -> Vectors: ...
     def moves(self, generation: Generation, ids: Collection[bytes]) -> Moves: ...
     def apply(self, plan: Plan, vectors: Vectors) -> Applied | Fenced | Conflict: ...
-    def rehearse(self, plan: Plan, vectors: Vectors) -> Applied | Fenced | Conflict: ...
+    def rehearse(self, plan: Plan, vectors: Vectors) -> None: ...
 
 
 @dataclass(slots=True)
@@ -171,38 +171,31 @@ class Steps:
         """Apply; None if a document that the database refuses was found, which is then planned as failed."""
         try:
             outcome = self._ask(lambda: self._store.apply(plan, work.vectors))
-            work.committed_us = now_us()
-            return outcome
         except DataFault as fault:
-            return self._narrow(plan, work, fault)
+            if self._found(plan, fault, work):
+                return None
+            outcome = self._ask(lambda: self._store.apply(plan, work.vectors))  # another writer has changed what it met
+        work.committed_us = now_us()
+        return outcome
 
-    def _narrow(self, plan: Plan, work: Work, fault: DataFault) -> Conflict | None:
-        """Halve the plan until the one document is left whose values the database refuses.
-
-        Conflict if another writer changes a document meanwhile: nothing is known then of its values.
-        """
+    def _found(self, plan: Plan, fault: DataFault, work: Work) -> bool:
+        """Halve the plan until the one document is left whose values the database refuses; False if none is refused."""
         writes: Sequence[DocumentWrite] = plan.writes
         while len(writes) > 1:
             half = writes[: len(writes) // 2]
-            if isinstance(outcome := self._rehearsed(plan, half, work), Conflict):
-                return outcome
-            writes = half if outcome is None else writes[len(half) :]
-        if not writes or writes[0].key in work.failures:
-            raise fault
-        if (outcome := self._rehearsed(plan, writes, work)) is None:
-            work.failures[writes[0].key] = Failure("write", "refused_value", fault.what)
-            return None
-        if isinstance(outcome, Conflict):
-            return outcome
-        raise fault
+            writes = half if self._refused(plan, half, work) else writes[len(half) :]
+        if not writes or writes[0].key in work.failures or not self._refused(plan, writes, work):
+            return False
+        work.failures[writes[0].key] = Failure("write", "refused_value", fault.what)
+        return True
 
-    def _rehearsed(self, plan: Plan, writes: Sequence[DocumentWrite], work: Work) -> Applied | Fenced | Conflict | None:
-        """What these writes would come to; None if the database refuses a value of theirs."""
+    def _refused(self, plan: Plan, writes: Sequence[DocumentWrite], work: Work) -> bool:
         try:
             rehearsal = Plan(plan.group, plan.generation, (), tuple(writes))
-            return self._ask(lambda: self._store.rehearse(rehearsal, work.vectors))
+            self._ask(lambda: self._store.rehearse(rehearsal, work.vectors))
         except DataFault:
-            return None
+            return True
+        return False
 
     def _ask(self, call: Callable[[], T]) -> T:
         """Ask store or registry until it answers, or the process is to end; a query too slow is not asked again."""

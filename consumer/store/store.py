@@ -139,16 +139,11 @@ class Store:
                 raise
             return settled
 
-    def rehearse(self, plan: Plan, vectors: Mapping[bytes, np.ndarray]) -> Outcome:
-        """Do the plan's writes without its offsets and roll back. `DataFault` if the database refuses a value.
-
-        A `Conflict` tells nothing of the values: they were not looked at.
-        """
+    def rehearse(self, plan: Plan, vectors: Mapping[bytes, np.ndarray]) -> None:
+        """Do the plan's writes without its offsets and roll back. `DataFault` if the database refuses a value."""
         with self._session(Phase.WRITE) as connection:
-            rehearsal = msgspec.structs.replace(plan, advances=())
-            outcome = transaction.write(connection, self._target.schema, rehearsal, vectors)
+            transaction.write(connection, self._target.schema, msgspec.structs.replace(plan, advances=()), vectors)
             connection.execute("ROLLBACK")
-            return outcome
 
     # --- reading
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
+
+import structlog
 
 from tests.simulation.scheduler import Simulation
 
@@ -43,6 +46,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, help="run so many")
     parser.add_argument("--first", type=int, default=0, help="the first of them (default 0)")
     asked = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     if (asked.seed is None) == (asked.seeds is None):
         parser.error("give a SEED, or --seeds N")
     return replayed(asked.seed) if asked.seed is not None else many(asked.first, asked.seeds)

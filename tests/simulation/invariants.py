@@ -150,20 +150,20 @@ class Truth:
     def _body_known(self, key: int) -> bool:
         """Whether the events before the last one tell what it leaves out, each in the partition of the one before."""
         change = self._source.last_change(key, len(self._source.changes))
-        if change.left_out and any(d.op == "bare" for d in self._log.of_key[key]):
-            return False  # one that is delivered again deletes the row, and what follows it leaves the body out
         partitions: set[int] = set()
         while change.left_out:
             deliveries = self._deliveries(change)
             if any(delivery.junk for delivery in deliveries):
                 return False
+            if any(d.op == "bare" for d in self._log.of_key[change.key]):
+                return False  # one that is delivered again deletes the row, and what follows it leaves the body out
             partitions |= {delivery.partition for delivery in deliveries}
             if change.other_key is not None:
                 left = self._source.changes[change.number - 1]
                 leaving = self._deliveries(left)
                 if len(leaving) > 1 and not all(delivery.complete for delivery in leaving):
                     return False  # delivered again, and not recognised: its old row is long gone
-                if len(partitions) > 1:
+                if len(partitions) > 1 or any(delivery.junk for delivery in self._log.of_key[change.key]):
                     return False
                 partitions = {delivery.partition for delivery in self._log.of_key[left.key]}
                 if any(delivery.junk for delivery in self._deliveries(left)):

@@ -87,9 +87,9 @@ class StandInStore:
         self._uncertain = None
         return applied
 
-    def rehearse(self, plan: Plan, vectors: Mapping[bytes, Vector]) -> Outcome:
+    def rehearse(self, plan: Plan, vectors: Mapping[bytes, Vector]) -> None:
         self._at("begin")
-        return Transaction(self._database, msgspec.structs.replace(plan, advances=()), vectors).outcome
+        Transaction(self._database, msgspec.structs.replace(plan, advances=()), vectors)
 
     def _settle(self, plan: Plan) -> Applied | None:
         """The outcome of this plan if its lost COMMIT did happen; None: apply it."""
