@@ -15,6 +15,7 @@ from tests.store_standin import Database, StoredRow
 from tests.unit.records import TOPIC
 
 GROUP, SOURCE = "g", "items"
+NOTHING = Row("", "")
 TOMBSTONES = ("tombstone", "bare")
 
 
@@ -150,31 +151,29 @@ class Truth:
     def _body_known(self, key: int) -> bool:
         """Whether the events before the last one tell what it leaves out, each in the partition of the one before."""
         change = self._source.last_change(key, len(self._source.changes))
-        partitions: set[int] = set()
         while change.left_out:
-            deliveries = self._deliveries(change)
-            if any(delivery.junk for delivery in deliveries):
+            if not self._in_line(change) or poisoned(change.row or NOTHING):
                 return False
-            if any(d.op == "bare" for d in self._log.of_key[change.key]):
-                return False  # one that is delivered again deletes the row, and what follows it leaves the body out
-            partitions |= {delivery.partition for delivery in deliveries}
             if change.other_key is not None:
                 left = self._source.changes[change.number - 1]
-                leaving = self._deliveries(left)
-                if len(leaving) > 1 and not all(delivery.complete for delivery in leaving):
-                    return False  # delivered again, and not recognised: its old row is long gone
-                if len(partitions) > 1 or any(delivery.junk for delivery in self._log.of_key[change.key]):
-                    return False
-                partitions = {delivery.partition for delivery in self._log.of_key[left.key]}
-                if any(delivery.junk for delivery in self._deliveries(left)):
-                    return False
-                before = self._source.last_change(left.key, left.number)
-            else:
-                before = self._source.last_change(change.key, change.number)
-            if any(delivery.junk for delivery in self._deliveries(before)) or (before.row and poisoned(before.row)):
-                return False
-            change = before
-        return len(partitions | {delivery.partition for delivery in self._deliveries(change)}) == 1
+                if not self._in_line(left) or self._was_junk(change.key):
+                    return False  # what a key change brought, nothing brings again
+                change = left
+            change = self._source.last_change(change.key, change.number)
+        return not any(d.junk for d in self._deliveries(change)) and not poisoned(change.row or NOTHING)
+
+    def _in_line(self, change: Change) -> bool:
+        """Whether the event could be read, stored, and recognised when it came again, behind those before it."""
+        of_row, deliveries = self._log.of_key[change.key], self._deliveries(change)
+        return (
+            len({delivery.partition for delivery in of_row}) == 1
+            and not any(delivery.op == "bare" for delivery in of_row)  # it deletes the row, wherever it comes again
+            and not any(delivery.junk for delivery in deliveries)
+            and (change.other_key is None or len(deliveries) == 1 or all(d.complete for d in deliveries))
+        )
+
+    def _was_junk(self, key: int) -> bool:
+        return any(delivery.junk for delivery in self._log.of_key[key])
 
     def _deliveries(self, change: Change) -> list[Delivery]:
         streamed = ("c", "u", "d")
