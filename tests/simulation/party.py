@@ -69,6 +69,7 @@ class Party:
     def __init__(self, world: World, name: str, group: str, *, force: bool = False) -> None:
         self.world, self.name, self.force = world, name, force
         self.task: Task | None = None
+        self.read: list[str] = []  # every text that the model has read
         self.computed: set[str] = set()  # texts that the model has read for the part under way
         self.fresh: set[str] = set()  # and those since it last looked at the store
         self.stopping = Waiting(self.at)
@@ -105,6 +106,7 @@ class Party:
     def _compute(self, text: str) -> None:
         if text in self.computed:
             self.world.complain(f"{self.name} computed the vector of {text!r} twice in one part of a batch")
+        self.read.append(text)
         self.computed.add(text)
         self.fresh.add(text)
 
@@ -189,13 +191,26 @@ class Member(Party):
             self.holdings.stored(result.stored)
             self._fenced(result.fenced)
 
-    def work(self) -> None:
-        """Process everything that is there, with nobody in between."""
+    def start(self) -> Task:
+        """Begin to process everything that is there."""
         for partition in self.partitions:
             self.fetch(partition, 1000)
-        if task := self.take():
-            task.to_the_end()
+        task = self.take()
+        assert task is not None, f"nothing is there for {self.name}"
+        return task
+
+    def end(self) -> None:
+        """Finish what is under way, with nobody in between."""
+        if self.task is not None:
+            self.task.to_the_end()
             self.finish()
+
+    def work(self) -> None:
+        """Process everything that is there, if anything is, with nobody in between."""
+        for partition in self.partitions:
+            self.fetch(partition, 1000)
+        self.take()
+        self.end()
 
     def _fenced(self, advances: Iterable[Advance]) -> None:
         """Somebody else advanced these: if they are still ours, take the next epoch and read from the stored offset."""

@@ -162,9 +162,7 @@ class Simulation:
         if self.world.members:
             member = self.random.choice(self.world.members)
             member.stopping.set()
-            if member.task is not None:
-                member.task.to_the_end()
-                member.finish()
+            member.end()
             self.world.leave(member)
 
     def _replay(self) -> None:

@@ -54,6 +54,7 @@ class World:
         self.replays: list[Replay] = []
         self.owners: dict[int, Member] = {}
         self.trace: list[str] = []
+        self.planned: dict[tuple[str, str], Exception] = {}  # by member and step
         self.commits = 0
         self._joined = 0
 
@@ -72,7 +73,9 @@ class World:
             party.task.pause(step)
 
     def trouble(self, party: Party, step: str) -> None:
-        """Now and then a question is not answered, or takes too long."""
+        """Now and then a question is not answered, or takes too long; or just when a script wants it."""
+        if fault := self.planned.pop((party.name, step), None):
+            raise fault
         if self.profile.trouble and self.random.random() < self.profile.trouble:
             slow = step in ("lookup", "details", "vectors", "begin") and self.random.random() < 0.4
             if step not in ("embed", "wait"):
@@ -103,6 +106,13 @@ class World:
         self.members.append(Member(self, f"member {self._joined}"))
         return self.members[-1]
 
+    def member(self, *partitions: int) -> Member:
+        """A new member that holds these, from whoever had them."""
+        member = self.join()
+        for partition in partitions:
+            self.assign(partition, member)
+        return member
+
     def assign(self, partition: int, member: Member, *, notice: str = "waits") -> None:
         """Give the partition to a member.
 
@@ -123,9 +133,8 @@ class World:
         if notice == "never":
             member.zombie = True
             return
-        if notice == "waits" and member.task is not None:
-            member.task.to_the_end()
-            member.finish()
+        if notice == "waits":
+            member.end()
         member.lose(partitions)
 
     def tell_all(self, member: Member) -> None:
@@ -184,9 +193,7 @@ class World:
             replay.task.to_the_end()
         member = next(iter(self.members), None) or self.join()
         for each in list(self.members):
-            if each.task is not None:
-                each.task.to_the_end()
-                each.finish()
+            each.end()
         for each in list(self.members):
             self.tell_all(each)
             self.acquire(each)
@@ -210,8 +217,8 @@ class World:
             if due is None:
                 return
             self.database.now = max(self.database.now, due)
-            member.retry().to_the_end()
-            member.finish()
+            member.retry()
+            member.end()
         self.complain("failed documents are retried without end")
 
     def pass_time(self, seconds: float) -> None:
