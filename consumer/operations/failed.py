@@ -25,6 +25,7 @@ from consumer.planning import (
     Table,
 )
 from consumer.source import Broker, Reader
+from consumer.source.messages import Notice
 from consumer.store import FailedDocument, Generation, Selector, Store, StoredOffset
 
 AT_ONCE = 20  # a chore is done between two batches: it must not take long

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -61,10 +61,10 @@ class StandIn:
     def acquire(self, *partitions: int) -> None:
         self.store.acquire(GROUP, [Wanted(TOPIC, "topic-1", partition, 0) for partition in partitions or (0,)])
 
-    def apply(self, *writes: DocumentWrite, **changes: object) -> Outcome:
+    def apply(self, *writes: DocumentWrite, **changes: Any) -> Outcome:
         return self.store.apply(plan(*writes, **changes), VECTORS)
 
-    def applied(self, *writes: DocumentWrite, **changes: object) -> Applied:
+    def applied(self, *writes: DocumentWrite, **changes: Any) -> Applied:
         outcome = self.apply(*writes, **changes)
         assert isinstance(outcome, Applied), outcome
         return outcome

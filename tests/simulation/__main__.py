@@ -36,7 +36,9 @@ def many(first: int, seeds: int) -> int:
             print(f"python -m tests.simulation {seed}  # {type(fault).__name__}: {fault}", flush=True)
         commits, moves = commits + simulation.world.commits, moves + len(simulation.world.trace)
     seconds = time.process_time() - began
-    print(f"{seeds} seeds, {moves} steps, {commits} commits, {failing} failing, {seconds:.0f} s of CPU", file=sys.stderr)
+    print(
+        f"{seeds} seeds, {moves} steps, {commits} commits, {failing} failing, {seconds:.0f} s of CPU", file=sys.stderr
+    )
     return 1 if failing else 0
 
 

@@ -16,7 +16,7 @@ LEFT_OUT = "__debezium_unavailable_value"
 
 
 class Delivery(NamedTuple):
-    """What a record is. `number` is that of the change, or of the last one before a read; `full`: no column left out."""
+    """What a record is. `number` is that of the change, or of the last one before a read; `full`: nothing left out."""
 
     partition: int
     offset: int
@@ -50,9 +50,7 @@ class Log:
         """Store one record at the delivery's partition."""
         partition = delivery.partition
         offset = self.ends[partition]
-        self.partitions[partition].append(
-            Record(TOPIC, TOPIC_ID, partition, offset, 0, key, value, 5, tuple(headers))
-        )
+        self.partitions[partition].append(Record(TOPIC, TOPIC_ID, partition, offset, 0, key, value, 5, tuple(headers)))
         self.ends[partition] = offset + 1
         placed = delivery._replace(offset=offset)
         self.deliveries[partition, offset] = placed

@@ -1,4 +1,4 @@
-"""The embedding model's stand-in: a vector that tells the text it is of, four tokens a second, and words it fails on."""
+"""The embedding model's stand-in: a vector that tells the text it is of, a speed, and words that it fails on."""
 
 from __future__ import annotations
 

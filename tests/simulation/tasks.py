@@ -40,8 +40,10 @@ class Task:
     """`work` on its way. `step` is what it was about to do when it was last interrupted."""
 
     def __init__(self, work: Callable[[], Any]) -> None:
-        self.step, self.done, self.result = "", False, None
-        self._work, self._fault, self._error = work, False, None  # type: BaseException | None
+        self.step, self.done = "", False
+        self.result: Any = None
+        self._work, self._fault = work, False
+        self._error: BaseException | None = None
         self._runner = _idle.pop() if _idle else _Runner()
         self._runner.task = self
 

@@ -13,9 +13,9 @@ from tests.store_standin import StoredRow
 FIRST, SECOND = Row("a b", "c d"), Row("b a", "c d")
 
 
-def world(**source: bool) -> World:
+def world(*, toast: bool = False) -> World:
     """Key 1 is in partition 1, key 2 in partition 0; every step lets the script decide who goes on."""
-    return World(source=Source(**source))
+    return World(source=Source(toast))
 
 
 def stored(w: World, key: int) -> StoredRow:

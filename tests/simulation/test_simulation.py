@@ -1,4 +1,4 @@
-"""Seeds by the thousand: whatever happens in whatever order, the store ends as the source is, and never lies meanwhile."""
+"""Seeds by the thousand: whatever happens in whatever order, the store ends as the source is."""
 
 from __future__ import annotations
 

@@ -140,7 +140,8 @@ class World:
     def tell_all(self, member: Member) -> None:
         """A zombie learns what it owns."""
         member.zombie = False
-        member.lose({*member.partitions, *member.unacquired} - {p for p, owner in self.owners.items() if owner is member})
+        owned = {partition for partition, owner in self.owners.items() if owner is member}
+        member.lose({*member.partitions, *member.unacquired} - owned)
 
     def acquire(self, member: Member) -> None:
         """Try to take over what is assigned."""

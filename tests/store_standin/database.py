@@ -20,6 +20,7 @@ from consumer.planning import (
     StoredDocument,
 )
 from consumer.store import FailedDocument, Generation, Selector, StoredOffset, TopicPartition
+from consumer.store.model import FailedState
 from consumer.store.truncates import Marker
 
 Vector = NDArray[np.float32]
@@ -95,16 +96,17 @@ class FailedDocuments:
     def record_event(self, reject: RejectedEvent, now: datetime) -> None:
         """An event without a document is known by its coordinates; of one without any key no reading makes a row."""
         place, failure = (reject.topic, reject.partition, reject.offset), reject.failure
-        why = {"stage": failure.stage, "error_type": failure.error_type, "error": failure.error}
         for row in self.rows.values():
             if row.key is None and _where(row) == place:
-                self.rows[row.failure_id] = replace(row, source=reject.source, **why)  # type: ignore[arg-type]
+                self.rows[row.failure_id] = replace(
+                    row, source=reject.source, stage=failure.stage, error_type=failure.error_type, error=failure.error
+                )
                 return
         again = None if failure.error_type == "key_missing" else now + DELAYS[0]
         number = self._next_id()
         self.rows[number] = FailedDocument(
-            number, reject.source, None, None, *place, **why,
-            attempts=1, first_failed_at=now, next_attempt_at=again, state="retrying" if again else "dead",
+            number, reject.source, None, None, *place, failure.stage, failure.error_type, failure.error,
+            1, now, again, "retrying" if again else "dead",
         )  # fmt: skip
 
     def claim(self, limit: int, now: datetime) -> list[FailedDocument]:
@@ -114,7 +116,7 @@ class FailedDocuments:
         for _, number in [each for each in due if each[0] <= now][:limit]:
             row = self.rows[number]
             again = now + DELAYS[row.attempts] if row.attempts < len(DELAYS) else None
-            state = "retrying" if again else "dead"
+            state: FailedState = "retrying" if again else "dead"
             self.rows[number] = replace(row, attempts=row.attempts + 1, next_attempt_at=again, state=state)
             claimed.append(self.rows[number])
         return claimed

@@ -91,9 +91,10 @@ class Transaction:
         for place in list(row.chunks) if all_go else write.delete:
             row.chunks.pop(place, None)
         deleted, updated = before - len(row.chunks), 0
-        for *place, number in write.update:
-            if standing := row.chunks.get((place[0], place[1])):
-                row.chunks[place[0], place[1]] = (standing[0], number, standing[2])
+        for kept in write.update:
+            place = kept.chunk_hash, kept.occurrence
+            if standing := row.chunks.get(place):
+                row.chunks[place] = (standing[0], kept.chunk_no, standing[2])
                 updated += 1
         for new in write.insert:
             assert (new.chunk_hash, new.occurrence) not in row.chunks
