@@ -1,4 +1,4 @@
-"""`python -m tests.simulation SEED` runs one seed and prints what happened; `--seeds N` runs many, from `--first` on."""
+"""`python -m tests.simulation SEED` runs one seed and prints what happened; `--seeds N` runs so many."""
 
 from __future__ import annotations
 

@@ -149,6 +149,7 @@ class Member(Party):
             epoch, position = taken[TOPIC, partition]
             end = self.world.log.ends[partition]
             self.world.log.begin(partition, position)
+            self.world.holders[GROUP, partition] = self, epoch
             self.holdings.acquire((TOPIC, partition), TOPIC_ID, epoch, position, end)
             self.unacquired.discard(partition)
 
@@ -281,6 +282,7 @@ class Replay(Party):
         (epoch, position), *_ = self.store.acquire(group, [wanted]).values()
         holdings = Holdings(self.world.profile.max_events, 1 << 30)
         self.world.log.begin(self._partition, position)
+        self.world.holders[group, self._partition] = self, epoch
         holdings.acquire(place, TOPIC_ID, epoch, position, self._end)
         while holdings.held[place].taken < self._end:
             for record in self.world.log.partitions[self._partition]:

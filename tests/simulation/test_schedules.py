@@ -9,6 +9,7 @@ from tests.simulation.invariants import document_key
 from tests.simulation.source import Row, Source
 from tests.simulation.world import World
 from tests.store_standin import StoredRow
+from tests.unit.records import TOPIC
 
 FIRST, SECOND = Row("a b", "c d"), Row("b a", "c d")
 
@@ -227,6 +228,7 @@ def test_a_commit_whose_reply_is_lost_is_found_out_and_never_done_twice(step: st
     w.planned[member.name, step] = Retry("The connection is gone.")
     member.work()
     assert (stored(w, 1).version, w.next_offset(1)) == (1, 1)
+    assert member.holdings.held[TOPIC, 1].stored == 1, "it knows, and nobody has fenced it"
     w.rest()
 
 

@@ -54,6 +54,7 @@ class World:
         self.replays: list[Replay] = []
         self.owners: dict[int, Member] = {}
         self.trace: list[str] = []
+        self.holders: dict[tuple[str, int], tuple[Party, int]] = {}  # by group and partition: who, and its epoch
         self.planned: dict[tuple[str, str], Exception] = {}  # by member and step
         self.commits = 0
         self._joined = 0
@@ -65,6 +66,7 @@ class World:
         self.tell(party, step)
         if step == "commit":
             self.complain(*self.truth.before_commit(party.store.plan, set() if party.force else party.fresh))
+            self._only_the_last(party)
         if step == "committed":
             self.commits += 1
             self.complain(*self.truth.after_commit())
@@ -81,6 +83,13 @@ class World:
             if step not in ("embed", "wait"):
                 self.tell(party, f"{step} fails")
                 raise (TooSlow if slow else Retry)(f"{step} failed.")
+
+    def _only_the_last(self, party: Party) -> None:
+        """Nobody moves a partition but who took it over last."""
+        plan = party.store.plan
+        for advance in plan.advances:
+            if self.holders[plan.group, advance.partition] != (party, advance.epoch):
+                self.complain(f"{party.name} moves partition {advance.partition}, which another has taken over")
 
     @property
     def seconds(self) -> float:
