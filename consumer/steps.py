@@ -199,17 +199,23 @@ class Steps:
         """Apply; None if a document that the database refuses was found, which is then planned as failed."""
         try:
             outcome = self._ask(lambda: self._store.apply(plan, work.vectors))
-            work.committed_us = now_us()
-            return outcome
         except DataFault as fault:
-            writes: Sequence[DocumentWrite] = plan.writes
-            while len(writes) > 1:  # halve until the one document is left whose values the database refuses
-                half = writes[: len(writes) // 2]
-                writes = half if self._refused(plan, half, work) else writes[len(half) :]
-            if not writes or writes[0].key in work.failures or not self._refused(plan, writes, work):
-                raise
-            work.failures[writes[0].key] = Failure("write", "refused_value", fault.what)
-            return None
+            if self._found(plan, fault, work):
+                return None
+            outcome = self._ask(lambda: self._store.apply(plan, work.vectors))  # another writer has changed what it met
+        work.committed_us = now_us()
+        return outcome
+
+    def _found(self, plan: Plan, fault: DataFault, work: Work) -> bool:
+        """Halve the plan until the one document is left whose values the database refuses; False if none is refused."""
+        writes: Sequence[DocumentWrite] = plan.writes
+        while len(writes) > 1:
+            half = writes[: len(writes) // 2]
+            writes = half if self._refused(plan, half, work) else writes[len(half) :]
+        if not writes or writes[0].key in work.failures or not self._refused(plan, writes, work):
+            return False
+        work.failures[writes[0].key] = Failure("write", "refused_value", fault.what)
+        return True
 
     def _refused(self, plan: Plan, writes: Sequence[DocumentWrite], work: Work) -> bool:
         try:

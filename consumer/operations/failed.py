@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -24,6 +24,7 @@ from consumer.planning import (
     Table,
 )
 from consumer.source import Broker, Reader
+from consumer.source.messages import Notice
 from consumer.store import FailedDocument, Generation, Selector, Store, StoredOffset
 
 AT_ONCE = 20  # a chore is done between two batches: it must not take long
@@ -62,8 +63,9 @@ class RetryWorker:
         group: str,
         tables: Mapping[str, Table],
         generation: Generation,
+        reader: Callable[[Broker, Notice], Reader] = Reader,
     ) -> None:
-        self._store, self._broker, self._pipeline = store, broker, pipeline
+        self._store, self._broker, self._pipeline, self._reader = store, broker, pipeline, reader
         self._group, self._tables, self._generation = group, tables, generation
 
     def retry_due(self) -> None:
@@ -93,7 +95,7 @@ class RetryWorker:
         ids = self._broker.topic_ids(
             [topic for topic in {row.topic for row, _ in due} if self._broker.partitions(topic)]
         )
-        with Reader(self._broker, _notice) as reader:
+        with self._reader(self._broker, _notice) as reader:
             for row, head in due:
                 there = _still_there(row, head, applied, ids)
                 try:

@@ -102,6 +102,8 @@ class Fold:
 
     def _take(self, arrival: Arrival) -> None:
         before, draft = self._draft, self._new_draft(arrival)
+        if before is not None and before.holes:
+            self._unchanged = False  # what that event gave is not known here, so it may have changed something
         if isinstance(arrival, Undecodable):
             draft.failure, self._unchanged = arrival.failure, False
             self._tell(arrival, "rejected")

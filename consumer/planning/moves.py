@@ -66,9 +66,20 @@ def bring_together(
     left = {leaving.id: leaving for leaving in leavings}
     for arriving in arrivings:
         arriving.old = heads.get(arriving.old_key)
-        arriving.leaving = left.get(arriving.id)
-        if arriving.leaving is not None:
-            arriving.leaving.taken = True
+        leaving = left.get(arriving.id)
+        if leaving is not None and not _goes_back_to(arriving, leaving):
+            arriving.leaving = leaving
+            leaving.taken = True
+
+
+def _goes_back_to(arriving: Arriving, leaving: Leaving) -> bool:
+    """Whether the delete's row is what this insert made: so it is where both were delivered twice, unrecognised."""
+    origin = leaving.origin
+    while isinstance(origin, Arriving):
+        if origin is arriving:
+            return True
+        origin = origin.leaving.origin if origin.leaving else None
+    return False
 
 
 def awaited(arrivings: Iterable[Arriving], details: Details) -> set[bytes]:

@@ -11,7 +11,7 @@ import numpy as np
 from psycopg import Connection
 
 from consumer.errors import Stop
-from consumer.planning import Advance, DocumentWrite, Plan, RejectedEvent
+from consumer.planning import Advance, DocumentWrite, Plan
 from consumer.store import chunks, documents, failed, generations, moves, truncates
 from consumer.store.model import Applied, Conflict, Fenced, Generation, Outcome, TopicPartition
 from consumer.store.packing import Array
@@ -52,14 +52,11 @@ def write(connection: Connection[Any], schema: str, plan: Plan, vectors: Mapping
     if fenced:
         return Fenced(fenced)
     moved = truncates.effective(plan.truncates, markers)
-    current = {**markers, **moved}
-    dropped = tuple(item.key for item in plan.writes if truncates.is_older(item, current))
-    kept = [item for item in plan.writes if item.key not in dropped] if dropped else list(plan.writes)
+    kept, dropped = truncates.standing(plan.writes, {**markers, **moved})
     ids, missed = documents.write_documents(connection, kept)
     if missed:
         return Conflict(missed)
-    unread = [_unread(item) for item in plan.writes if item.key in dropped and item.failure is not None]
-    applied = _write_rest(connection, generation, plan, kept, (*plan.rejects, *filter(None, unread)))
+    applied = _write_rest(connection, generation, plan, kept)
     inserted = chunks.insert_chunks(connection, generation, kept, ids, vectors)
     moves.settle(connection, schema, kept)
     applied = replace(applied, documents=len(kept), chunks_inserted=inserted, dropped=dropped)
@@ -127,11 +124,7 @@ def _hold_arguments(group: str, advances: Sequence[Advance]) -> list[Any]:
 
 
 def _write_rest(
-    connection: Connection[Any],
-    generation: Generation,
-    plan: Plan,
-    kept: Sequence[DocumentWrite],
-    rejects: Sequence[RejectedEvent],
+    connection: Connection[Any], generation: Generation, plan: Plan, kept: Sequence[DocumentWrite]
 ) -> Applied:
     """One round trip for all that needs no answer before the next statement."""
     with connection.pipeline():
@@ -140,7 +133,7 @@ def _write_rest(
         updated = chunks.update_chunks(connection, generation, kept)
         failed.record_failures(connection, kept)
         failed.remove_healed(connection, kept)
-        failed.record_rejects(connection, rejects)
+        failed.record_rejects(connection, plan.rejects)
         if plan.heartbeats:
             prefixes, times = zip(*plan.heartbeats, strict=True)
             connection.execute(_BEAT, [Array("text", prefixes), Array("int8", times)])
@@ -160,14 +153,6 @@ def _empty(
             truncated=(*applied.truncated, source),
         )
     return applied
-
-
-def _unread(dropped: DocumentWrite) -> RejectedEvent | None:
-    """An event that could not be decoded has no time of its own: it may be newer than the truncate. The event fails."""
-    if dropped.failure is None or dropped.failure.stage != "decode":
-        return None
-    place = dropped.order
-    return RejectedEvent(dropped.key.source, place.topic, place.partition, place.offset, dropped.failure)
 
 
 def _rows(cursors: Sequence[Any]) -> int:

@@ -11,9 +11,10 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 from psycopg import Connection, sql
 
-from consumer.planning import DocumentWrite, Truncate
+from consumer.planning import DocumentKey, DocumentWrite, Truncate
 from consumer.store.model import Generation
 from consumer.store.packing import Array
 
@@ -25,20 +26,28 @@ ON CONFLICT (source) DO UPDATE SET truncated_ts_us = excluded.truncated_ts_us,
     truncated_commit = excluded.truncated_commit, truncated_lsn = excluded.truncated_lsn
 """
 
-# Gravestones keep their place in the order; their content, chunks and failures go. The same test as `is_older`.
+UNREAD = ("decode", "read")  # stages of failures in which nothing of the event but its place is known
+
+# Gravestones keep their place in the order; their content, chunks and failures go. The same test as `is_older`, on the
+# last event that could be read: a document whose last one could not loses what is older, and stays failed.
 _EMPTY = sql.SQL("""
 WITH gone AS (
-    UPDATE documents
-    SET state = 'deleted', fields = NULL, fields_complete = false, fields_hash = NULL, table_hash = NULL,
+    UPDATE documents AS d
+    SET state = CASE WHEN EXISTS (
+            SELECT FROM failed_documents AS f
+            WHERE f.key_hash = d.key_hash AND f.source = d.source AND f.stage IN ('decode', 'read')
+        ) THEN 'failed' ELSE 'deleted' END,
+        fields = NULL, fields_complete = false, fields_hash = NULL, table_hash = NULL,
         content_hash = NULL, metadata = NULL, awaits = NULL, version = version + 1, updated_at = now()
     WHERE source = %(source)s AND state <> 'deleted' AND source_ts_us <= %(ts_us)s
       AND (%(commit)s::bigint IS NULL OR sequence_commit IS NULL
            OR (sequence_commit, sequence_lsn) < (%(commit)s::bigint, %(lsn)s::bigint))
-    RETURNING document_id, key_hash
+    RETURNING document_id, key_hash, state
 ), emptied AS (
     DELETE FROM {chunks} AS c USING gone WHERE c.document_id = gone.document_id RETURNING 1
 ), forgotten AS (
-    DELETE FROM failed_documents AS f USING gone WHERE f.key_hash = gone.key_hash AND f.source = %(source)s
+    DELETE FROM failed_documents AS f USING gone
+    WHERE f.key_hash = gone.key_hash AND f.source = %(source)s AND gone.state = 'deleted'
 )
 SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM emptied)
 """)
@@ -97,10 +106,37 @@ def effective(truncates: Sequence[Truncate], markers: Markers) -> dict[str, Mark
     return moved
 
 
+def standing(writes: Iterable[DocumentWrite], markers: Markers) -> tuple[list[DocumentWrite], tuple[DocumentKey, ...]]:
+    """The writes to do, and the keys of those older than a truncate: to a stored document such a one is its end."""
+    kept: list[DocumentWrite] = []
+    older = []
+    for write in writes:
+        if not is_older(write, markers):
+            kept.append(write)
+            continue
+        older.append(write.key)
+        if write.document_id is not None:
+            kept.append(_ended(write))
+    return kept, tuple(older)
+
+
+def _ended(write: DocumentWrite) -> DocumentWrite:
+    return msgspec.structs.replace(
+        write, state="deleted", fields=None, fields_complete=False, fields_hash=None, table_hash=None,
+        content_hash=None, metadata=None, insert=(), update=(), delete=(), delete_all=True, failure=None,
+        was_failed=True, awaits=None, leaves=(),
+    )  # fmt: skip
+
+
 def is_older(write: DocumentWrite, markers: Markers) -> bool:
-    """Whether the write's event happened before its source was truncated."""
+    """Whether the write's event happened before its source was truncated.
+
+    An event that could not be read has no time of its own: it may be newer, and must not be lost.
+    """
     marker = markers.get(write.key.source)
     order = write.order
+    if write.failure is not None and write.failure.stage in UNREAD:
+        return False
     if marker is None or order.ts_us is None or order.ts_us > marker.ts_us:
         return False
     if order.sequence is None or marker.sequence is None:

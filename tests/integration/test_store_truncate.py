@@ -158,11 +158,11 @@ def test_writers_of_one_source_do_not_wait_for_each_other(bench: Bench, server: 
     assert bench.stored(1).version == 2
 
 
-def test_an_undecodable_event_that_may_be_newer_than_the_truncate_is_kept_as_an_event(bench: Bench) -> None:
+def test_an_undecodable_event_that_may_be_newer_than_the_truncate_fails_all_the_same(bench: Bench) -> None:
     bench.applied(write(1, 1))
     bench.applied(truncates=(truncate(5),))
     failure = Failure("decode", "value_undecodable", "why")
     unread = write(1, 9, bench.stored(1), state="failed", failure=failure, order=order(9, seconds=1, sequence=1))
-    assert bench.applied(unread).dropped == (key(1),)
+    assert bench.applied(unread).dropped == ()
     (failed,) = bench.store.list_failed()
-    assert (failed.key, failed.offset, failed.error_type) == (None, 9, "value_undecodable")
+    assert (failed.key, failed.offset, failed.error_type) == (key(1), 9, "value_undecodable")

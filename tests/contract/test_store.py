@@ -1,0 +1,321 @@
+"""What a store is, the real one on Postgres and the stand-in that the simulation runs on: one suite, both pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from consumer.errors import Stop
+from consumer.planning import DocumentWrite, Failure, Move, RejectedEvent, StoredDocument, Truncate
+from consumer.store import Applied, Conflict, DataFault, Fenced, Generation, Outcome, Selector, TopicPartition, Wanted
+from tests.integration.postgres import throwaway_postgres
+from tests.integration.store_bench import (
+    EPOCH_US,
+    GROUP,
+    SOURCE,
+    TOPIC,
+    VECTORS,
+    Bench,
+    advance,
+    chunk,
+    chunk_hash,
+    delete,
+    kept,
+    key,
+    order,
+    plan,
+    write,
+)
+from tests.store_standin import Database, StandInStore
+
+MOVE, OTHER_MOVE = b"m" * 16, b"n" * 16
+NAN = Failure("embed", "not_finite", "no number")
+UNREADABLE = Failure("decode", "value_undecodable", "no event")
+
+
+class Real(Bench):
+    """The real store."""
+
+    def pass_time(self, seconds: int) -> None:
+        """As if everything in the store were so much older."""
+        for table, column in (("failed_documents", "next_attempt_at"), ("moves", "left_at")):
+            self.rows(f"UPDATE {table} SET {column} = {column} - interval '{seconds} s'")
+
+    def texts(self, number: int) -> list[str]:
+        return [row["content"] for row in self.chunks(number)]
+
+
+class StandIn:
+    """The stand-in, on the same bench."""
+
+    def __init__(self) -> None:
+        self.generation = Generation(1, "live", b"", "tiny", 4, "vector", "cosine", 16, 64, "chunks_1")
+        self.database = Database(self.generation)
+        self.store = StandInStore(self.database)
+
+    def acquire(self, *partitions: int) -> None:
+        self.store.acquire(GROUP, [Wanted(TOPIC, "topic-1", partition, 0) for partition in partitions or (0,)])
+
+    def apply(self, *writes: DocumentWrite, **changes: Any) -> Outcome:
+        return self.store.apply(plan(*writes, **changes), VECTORS)
+
+    def applied(self, *writes: DocumentWrite, **changes: Any) -> Applied:
+        outcome = self.apply(*writes, **changes)
+        assert isinstance(outcome, Applied), outcome
+        return outcome
+
+    def stored(self, number: int) -> StoredDocument:
+        return self.store.lookup([key(number)])[key(number)]
+
+    def pass_time(self, seconds: int) -> None:
+        self.database.now += timedelta(seconds=seconds)
+
+    def texts(self, number: int) -> list[str]:
+        return list(self.database.documents[key(number)].texts)
+
+
+Either = Real | StandIn
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with throwaway_postgres() as dsn:
+        yield dsn
+
+
+@pytest.fixture(params=["real", "stand-in"])
+def bench(request: pytest.FixtureRequest) -> Iterator[Either]:
+    if request.param == "stand-in":
+        yield StandIn()
+        return
+    real = Real(request.getfixturevalue("server"))
+    yield real
+    real.store.close()
+
+
+def failing(number: int, offset: int, stored: StoredDocument | None = None, why: Failure = NAN) -> DocumentWrite:
+    return write(number, offset, stored, state="failed", failure=why, fields_hash=None)
+
+
+def truncate(seconds: int) -> Truncate:
+    return Truncate(SOURCE, (seconds, seconds), EPOCH_US + seconds * 1_000_000)
+
+
+# --- positions
+
+
+def test_each_acquisition_takes_the_next_epoch_and_goes_on_where_the_last_one_stood(bench: Either) -> None:
+    assert bench.store.acquire(GROUP, [Wanted(TOPIC, "topic-1", 0, 7)]) == {TopicPartition(TOPIC, 0): (1, 7)}
+    bench.applied(advance=advance(7, 9))
+    assert bench.store.acquire(GROUP, [Wanted(TOPIC, "topic-1", 0, 8)]) == {TopicPartition(TOPIC, 0): (2, 9)}
+    for refused in (Wanted(TOPIC, "topic-2", 0, 0), Wanted(TOPIC, "topic-1", 0, 10)):
+        with pytest.raises(Stop):
+            bench.store.acquire(GROUP, [refused])
+    with pytest.raises(Stop, match="belongs to the group"):
+        bench.store.acquire("other", [Wanted(TOPIC, "topic-1", 1, 0)])
+    bench.store.acquire("replay:x", [Wanted(TOPIC, "topic-1", 0, 3)])
+    assert [(row.group, row.epoch, row.next_offset) for row in bench.store.offsets()] == [
+        (GROUP, 2, 9),
+        ("replay:x", 1, 3),
+    ]
+    bench.store.forget_job("replay:x")
+    bench.store.forget_job(GROUP)
+    assert [row.group for row in bench.store.offsets()] == [GROUP]
+
+
+def test_only_the_epoch_that_holds_a_partition_moves_it_and_only_from_where_it_stands(bench: Either) -> None:
+    bench.acquire(0, 1)
+    bench.acquire(1)
+    old_epoch = (advance(0, 5), advance(0, 5, partition=1))
+    assert bench.apply(write(1), advances=old_epoch) == Fenced(frozenset({TopicPartition(TOPIC, 1)}))
+    assert bench.store.lookup([key(1)]) == {}
+    bench.applied(advance=advance(0, 5))
+    assert bench.apply(write(1), advance=advance(0, 5)) == Fenced(frozenset({TopicPartition(TOPIC, 0)}))
+    assert isinstance(bench.apply(advance=advance(0, 5, partition=7)), Fenced)
+    assert [row.next_offset for row in bench.store.offsets(GROUP)] == [5, 0]
+
+
+# --- documents
+
+
+def test_a_document_is_read_back_as_written(bench: Either) -> None:
+    bench.applied(write(1, 4, insert=(chunk("a"), chunk("b", 1), chunk("a", 2, 1))))
+    head = bench.stored(1)
+    assert (head.version, head.state, head.order, head.fields_hash) == (1, "embedded", order(4), b"f" * 16)
+    assert (head.fields_complete, head.table_hash, head.generation) == (True, b"t" * 16, 1)
+    detail = bench.store.details(bench.generation, [head.document_id])[head.document_id]
+    assert (detail.version, detail.fields, detail.content_hash) == (1, b'{"title":"t1"}', b"c" * 16)
+    assert (detail.metadata, detail.awaits) == (b'{"price":1}', None)
+    assert detail.chunks == (kept("a", 0), kept("b", 1), kept("a", 2, 1))
+    found = bench.store.vectors(bench.generation, [(head.document_id, chunk_hash("b")), (head.document_id, b"?" * 16)])
+    assert found.keys() == {chunk_hash("b")}
+    np.testing.assert_allclose(found[chunk_hash("b")], VECTORS[chunk_hash("b")])
+
+
+def test_a_plan_made_on_another_version_changes_nothing(bench: Either) -> None:
+    bench.acquire()
+    bench.applied(write(1, insert=(chunk("a"),)))
+    before = bench.stored(1)
+    bench.applied(write(1, 1, before))
+    late = bench.apply(write(1, 2, before), write(2), advance=advance(0, 3))
+    assert late == Conflict(frozenset({key(1)}))
+    assert bench.apply(write(1, 2), advance=advance(0, 3)) == Conflict(frozenset({key(1)}))
+    assert (bench.stored(1).order.offset, bench.store.lookup([key(2)])) == (1, {})
+    assert bench.store.offsets(GROUP)[0].next_offset == 0
+
+
+def test_only_the_difference_in_chunks_is_written_and_counted(bench: Either) -> None:
+    bench.applied(write(1, insert=(chunk("a"), chunk("b", 1), chunk("c", 2))))
+    change = write(
+        1, 1, bench.stored(1), insert=(chunk("new"),), update=(kept("a", 1),), delete=((chunk_hash("b"), 0),)
+    )
+    applied = bench.applied(change)
+    assert (applied.documents, applied.chunks_inserted) == (1, 1)
+    assert (applied.chunks_updated, applied.chunks_deleted) == (1, 1)
+    assert bench.texts(1) == ["new", "a", "c"]
+
+
+def test_a_gravestone_keeps_its_place_and_nothing_else(bench: Either) -> None:
+    bench.applied(write(1, insert=(chunk("a"), chunk("b", 1))))
+    assert bench.applied(delete(1, 5, bench.stored(1)), delete(9, 6)).chunks_deleted == 2
+    head = bench.stored(1)
+    assert (head.state, head.version, head.order, head.fields_hash) == ("deleted", 2, order(5), None)
+    detail = bench.store.details(bench.generation, [head.document_id])[head.document_id]
+    assert (detail.fields, detail.chunks, detail.metadata) == (None, (), None)
+    assert bench.stored(9).state == "deleted"
+
+
+def test_a_value_that_the_database_refuses_leaves_nothing(bench: Either) -> None:
+    bench.acquire()
+    poisoned = plan(write(1), write(2, insert=(chunk("a"),)), advance=advance(0, 5))
+    vectors = {chunk_hash("a"): np.array([1, 2, np.nan, 4], np.float32)}
+    for call in (bench.store.apply, bench.store.rehearse):
+        with pytest.raises(DataFault):
+            call(poisoned, vectors)
+    bench.store.rehearse(plan(write(1)), VECTORS)
+    assert bench.store.lookup([key(1)]) == {}
+    assert bench.store.offsets(GROUP)[0].next_offset == 0
+
+
+def test_only_the_live_generation_is_written_to(bench: Either) -> None:
+    with pytest.raises(Stop, match="not live"):
+        bench.apply(write(1), generation=2)
+
+
+# --- truncates
+
+
+def test_a_truncate_empties_what_is_older_and_keeps_out_what_comes_late(bench: Either) -> None:
+    bench.applied(write(1, 2, insert=(chunk("old"),)), write(2, 9, insert=(chunk("new"),)), failing(3, 3))
+    applied = bench.applied(truncates=(truncate(5),))
+    assert (applied.documents, applied.chunks_deleted, applied.truncated) == (2, 1, (SOURCE,))
+    assert [bench.stored(number).state for number in (1, 2, 3)] == ["deleted", "embedded", "deleted"]
+    assert (bench.stored(1).version, bench.stored(1).order, bench.store.list_failed()) == (2, order(2), [])
+    late = order(4, partition=1)
+    assert bench.applied(write(4, order=late), write(5, 6)).dropped == (key(4),)
+    assert bench.store.lookup([key(4)]) == {}
+    again = bench.applied(truncates=(truncate(5), truncate(3)))
+    assert (again.truncated, bench.stored(5).state) == ((), "embedded")
+
+
+def test_what_is_older_than_a_truncate_is_the_end_of_a_stored_document(bench: Either) -> None:
+    """The newest event that its plan knows is older: nothing in between may stay."""
+    bench.applied(truncates=(truncate(5),))
+    bench.applied(write(1, 6, insert=(chunk("new"),)))
+    behind = msgspec.structs.replace(order(7, seconds=4), sequence=None)
+    assert bench.applied(write(1, 7, bench.stored(1), order=behind)).dropped == (key(1),)
+    assert (bench.stored(1).state, bench.stored(1).order, bench.texts(1)) == ("deleted", behind, [])
+
+
+def test_an_event_that_cannot_be_read_outlives_a_truncate(bench: Either) -> None:
+    """It has no time of its own: it may be newer. What was stored before it is older, and goes."""
+    bench.applied(write(1, 2, insert=(chunk("old"),)), write(2, 2), write(3, 2))
+    unreadable = msgspec.structs.replace(order(3, seconds=2), sequence=None)  # the time is that of the one before
+    bench.applied(failing(1, 3, bench.stored(1), UNREADABLE), truncates=())
+    bench.applied(truncates=(truncate(5),))
+    assert (bench.stored(1).state, bench.texts(1)) == ("failed", [])
+    bench.applied(msgspec.structs.replace(failing(2, 3, bench.stored(2), UNREADABLE), order=unreadable))
+    assert {row.key for row in bench.store.list_failed()} == {key(1), key(2)}
+    healed = write(1, 3, bench.stored(1), was_failed=True)  # read at last: it was older
+    assert bench.applied(healed).dropped == (key(1),)
+    assert (bench.stored(1).state, {row.key for row in bench.store.list_failed()}) == ("deleted", {key(2)})
+
+
+# --- key changes
+
+
+def test_what_a_delete_leaves_is_found_with_what_it_awaits_until_it_is_used_or_a_day_old(bench: Either) -> None:
+    bench.applied(write(1, 1, insert=(chunk("one"), chunk("two", 1))), write(7, 1))
+    bench.applied(
+        msgspec.structs.replace(delete(1, 5, bench.stored(1)), leaves=(Move(MOVE, b'{"title":"t"}', OTHER_MOVE),)),
+        msgspec.structs.replace(delete(7, 5, bench.stored(7)), leaves=(Move(OTHER_MOVE, b'{"body":"b"}'),)),
+    )
+    found = bench.store.moves(bench.generation, [MOVE, b"?" * 16])
+    assert found.keys() == {MOVE, OTHER_MOVE}
+    assert (found[MOVE].fields, found[MOVE].awaits) == (b'{"title":"t"}', OTHER_MOVE)
+    np.testing.assert_allclose(found[MOVE].vectors[chunk_hash("two")], VECTORS[chunk_hash("two")])
+    bench.applied(write(2, 6, used=(MOVE,)))
+    assert bench.store.moves(bench.generation, [MOVE, OTHER_MOVE]).keys() == {OTHER_MOVE}
+    assert bench.store.expire_moves() == 0
+    bench.pass_time(25 * 3600)
+    assert bench.store.expire_moves() == 1
+
+
+@pytest.mark.parametrize("first", ["the insert", "the delete"])
+def test_who_awaits_a_key_change_is_due_as_soon_as_it_is_there(bench: Either, first: str) -> None:
+    waiting = failing(2, 5, why=Failure("plan", "incomplete", "why"))
+    waiting = msgspec.structs.replace(waiting, fields_complete=False, awaits=MOVE)
+    bench.applied(write(1, 1))
+    gone = msgspec.structs.replace(delete(1, 5, bench.stored(1)), leaves=(Move(MOVE, b"{}"),))
+    for each in (waiting, gone) if first == "the insert" else (gone, waiting):
+        assert bench.store.claim_failed(10) == []
+        bench.applied(each)
+    assert [row.key for row in bench.store.claim_failed(10)] == [key(2)]
+
+
+# --- failed documents
+
+
+def test_the_schedule_of_a_failed_document(bench: Either) -> None:
+    bench.applied(failing(1, 7))
+    for attempts, seconds in ((2, 300), (3, 1800), (4, 7200), (5, 86400)):
+        bench.pass_time(seconds - 60)
+        assert bench.store.claim_failed(10) == []
+        bench.pass_time(61)
+        [row] = bench.store.claim_failed(10)
+        assert (row.key, row.offset, row.stage, row.attempts) == (key(1), 7, "embed", attempts)
+        bench.applied(failing(1, 7, bench.stored(1)))
+    [row] = bench.store.list_failed()
+    assert (row.state, row.next_attempt_at, row.attempts) == ("dead", None, 5)
+    bench.applied(failing(1, 8, bench.stored(1)))  # another event begins it anew
+    [row] = bench.store.list_failed()
+    assert (row.state, row.offset, row.attempts) == ("retrying", 8, 1)
+    bench.applied(write(1, 9, bench.stored(1), was_failed=True))
+    assert bench.store.list_failed() == []
+
+
+def test_an_event_without_a_document_is_known_by_its_coordinates(bench: Either) -> None:
+    rejects = tuple(
+        RejectedEvent(SOURCE, TOPIC, 0, offset, Failure("decode", error_type, "why"))
+        for offset, error_type in ((4, "key_missing"), (5, "key_undecodable"), (5, "schema_unknown"))
+    )
+    bench.applied(rejects=rejects[:2])
+    bench.applied(rejects=rejects[2:])
+    rows = bench.store.list_failed()
+    assert [(row.offset, row.error_type, row.state) for row in rows] == [
+        (4, "key_missing", "dead"),
+        (5, "schema_unknown", "retrying"),
+    ]
+    assert bench.store.discard_failed(Selector(failure_id=rows[1].failure_id)) == 1
+    assert [row.offset for row in bench.store.list_failed(Selector(state="dead"))] == [4]
+
+
+def test_a_heartbeat_never_goes_back(bench: Either) -> None:
+    bench.applied(heartbeats=(("shop", 7), ("shop", 5)))
+    bench.applied(heartbeats=(("shop", 6),))
+    assert bench.store.heartbeats() == {"shop": 7}
