@@ -107,7 +107,10 @@ def effective(truncates: Sequence[Truncate], markers: Markers) -> dict[str, Mark
 
 
 def standing(writes: Iterable[DocumentWrite], markers: Markers) -> tuple[list[DocumentWrite], tuple[DocumentKey, ...]]:
-    """The writes to do, and the keys of those older than a truncate: to a stored document such a one is its end."""
+    """The writes to do, and the keys of those older than a truncate.
+
+    To a stored document such a one is its end, however the events before it were cut into batches.
+    """
     kept: list[DocumentWrite] = []
     older = []
     for write in writes:

@@ -224,12 +224,14 @@ def test_a_truncate_empties_what_is_older_and_keeps_out_what_comes_late(bench: E
 
 
 def test_what_is_older_than_a_truncate_is_the_end_of_a_stored_document(bench: Either) -> None:
-    """The newest event that its plan knows is older: nothing in between may stay."""
+    """Its plan knows no newer event: nothing from before that one may stay."""
     bench.applied(truncates=(truncate(5),))
-    bench.applied(write(1, 6, insert=(chunk("new"),)))
+    bench.applied(write(1, 6, insert=(chunk("new"),)), failing(2, 6))
     behind = msgspec.structs.replace(order(7, seconds=4), sequence=None)
-    assert bench.applied(write(1, 7, bench.stored(1), order=behind)).dropped == (key(1),)
-    assert (bench.stored(1).state, bench.stored(1).order, bench.texts(1)) == ("deleted", behind, [])
+    late = (write(1, 7, bench.stored(1), order=behind), write(2, 7, bench.stored(2), order=behind, was_failed=True))
+    assert bench.applied(*late).dropped == (key(1), key(2))
+    assert [(bench.stored(number).state, bench.stored(number).order) for number in (1, 2)] == [("deleted", behind)] * 2
+    assert (bench.texts(1), bench.store.list_failed()) == ([], [])
 
 
 def test_an_event_that_cannot_be_read_outlives_a_truncate(bench: Either) -> None:

@@ -56,6 +56,11 @@ class Log:
         self.deliveries[partition, offset] = placed
         self.of_key.setdefault(delivery.key, []).append(placed)
 
+    def not_at_a_tombstone(self, partition: int, offset: int) -> int:
+        """The offset, or that of the delete before it: a replay from between them would take the tombstone for new."""
+        delivery = self.deliveries.get((partition, offset))
+        return offset - 1 if delivery is not None and delivery.op == "tombstone" else offset
+
     def begin(self, partition: int, offset: int) -> None:
         """Somebody begins to read here: a tombstone here is told by no delete."""
         delivery = self.deliveries.get((partition, offset))

@@ -40,6 +40,7 @@ class Truth:
 
     def __init__(self, source: Source, connector: Connector, log: Log, database: Database) -> None:
         self._source, self._connector, self._log, self._database = source, connector, log, database
+        self._stood: dict[int, int] = {}  # the change that each document stood at
         self._names = {document_key(key): key for key in range(1, 10)}
 
     # --- at every commit
@@ -56,19 +57,34 @@ class Truth:
                     yield f"the vector of {chunk.content!r} was computed, and row {self._names[write.key]} has it"
 
     def after_commit(self) -> Iterator[str]:
-        """No document from beyond; every chunk with its own vector; nothing between document and offset is lost."""
+        """No document from beyond, none that went back; every chunk with its own vector; nothing lost in between."""
         for key, row in self._documents():
             order = row.write.order
+            where = f"row {key} at {order.partition}@{order.offset}"
             next_offset = self.next_offset(order.partition)
             if order.offset >= next_offset:
-                yield f"row {key} is from {order.partition}@{order.offset}, beyond the stored {next_offset}"
+                yield f"{where} is from beyond the stored {next_offset}"
             for text, _, vector in row.chunks.values():
                 if not (vector == vector_of(text)).all():
-                    yield f"row {key} has another text's vector for {text!r}"
-            bare = any(delivery.op == "bare" for delivery in self._log.of_key.get(key, ()))
-            for delivery in self._log.between(key, order.partition, order.offset + 1, next_offset):
-                if not bare and not self._harmless(key, row, delivery):
-                    yield f"row {key} stands at {order.partition}@{order.offset} and lost {delivery}"
+                    yield f"{where} has another text's vector for {text!r}"
+            if self._went_back(key, row):
+                yield f"{where} is older than it was"
+            for delivery in self._behind(key, row, next_offset):
+                if not self._harmless(key, row, delivery):
+                    yield f"{where} lost {delivery}"
+
+    def _went_back(self, key: int, row: StoredRow) -> bool:
+        """Whether the row stands at an older change than before, though every event says where it belongs."""
+        number, before = self._number(key, row), self._stood.get(key, -1)
+        self._stood[key] = number
+        told = all(d.complete and not d.junk and d.op not in ("bare", "r") for d in self._log.of_key[key])
+        return told and number < before
+
+    def _behind(self, key: int, row: StoredRow, next_offset: int) -> list[Delivery]:
+        """The events after the document's that the group has passed, where each says where it belongs."""
+        order = row.write.order
+        behind = self._log.between(key, order.partition, order.offset + 1, next_offset)
+        return [] if any(delivery.op == "bare" for delivery in self._log.of_key[key]) else behind
 
     def _harmless(self, key: int, row: StoredRow, delivery: Delivery) -> bool:
         """Whether an event after the document's is older than it, or says what is stored."""

@@ -285,7 +285,8 @@ class Replay(Party):
         wanted = Wanted(TOPIC, TOPIC_ID, self._partition, min(self._start, self._end))
         (epoch, position), *_ = self.store.acquire(group, [wanted]).values()
         holdings = Holdings(self.world.profile.max_events, 1 << 30)
-        self.world.log.begin(self._partition, position)
+        if self.world.log.not_at_a_tombstone(self._partition, position) != position:
+            return
         self.world.holders[group, self._partition] = self, epoch
         holdings.acquire(place, TOPIC_ID, epoch, position, self._end)
         while holdings.held[place].taken < self._end:
