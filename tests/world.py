@@ -13,7 +13,7 @@ from typing import Any, LiteralString, TypeVar
 
 import psycopg
 import yaml
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from psycopg import sql
 from psycopg.rows import dict_row
@@ -25,6 +25,8 @@ from tests.command import CommandProcess, Finished
 
 __all__ = ["CommandProcess", "Finished", "World"]
 T = TypeVar("T")
+# A partition just made has no leader for a moment.
+_LEADERLESS = {KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError._UNKNOWN_PARTITION}
 
 
 @dataclass
@@ -199,9 +201,9 @@ class World:
                         place = TopicPartition(topic, partition)
                         found[topic, partition] = reader.get_watermark_offsets(place, timeout=10)[1]
             except KafkaException as error:
-                if not error.args[0].retriable():
+                if error.args[0].code() not in _LEADERLESS:
                     raise
-                return []  # a partition just made has no leader yet
+                return []
             return [found]
 
         try:

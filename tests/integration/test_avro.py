@@ -181,8 +181,9 @@ class Writer:
 
 @pytest.fixture
 def writer(avro: World) -> Writer:
-    """A migrated world with one table, whose topic is written by hand."""
-    avro.tables = avro.tables[:1]
+    """A migrated world with one table, whose topic is written by hand; no heartbeats of a connector come between."""
+    avro.prefix = "byhand"
+    avro.tables = [avro.tables[0] | {"topic": avro.topic()}]
     avro.migrate()
     avro.create_topic()
     return Writer(avro)
