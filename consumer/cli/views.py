@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
@@ -14,10 +15,9 @@ from consumer.operations.failed import key_of
 from consumer.search import score
 
 if TYPE_CHECKING:
-    from consumer.operations.failed import Reason
     from consumer.operations.offsets import Position, Reset
     from consumer.operations.replay import ReplayPlan, Summary
-    from consumer.store import FailedDocument, Generation, SearchHit
+    from consumer.store import FailedDocument, Generation, Reason, SearchHit
 
 SNIPPET = 240  # characters of a chunk that a hit shows
 APPLIED = ("embedded", "deleted")
@@ -145,7 +145,7 @@ def failed_table(rows: Sequence[FailedDocument]) -> RenderableType:
             json.dumps(key_of(row), ensure_ascii=False) if row.source_key else "unknown",
             f"{row.topic}[{row.partition}]@{row.offset}",
             row.attempts,
-            f"{row.next_attempt_at:%Y-%m-%d %H:%M:%S}" if row.next_attempt_at else "dead",
+            _moment(row.next_attempt_at) if row.next_attempt_at else "dead",
             f"{row.stage}/{row.error_type}: {row.error}",
         )
         for row in rows
@@ -172,17 +172,21 @@ def failed_json(row: FailedDocument) -> dict[str, Any]:
     }
 
 
+def _moment(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
+
+
 def show_hit(rank: int, hit: SearchHit, generation: Generation) -> None:
     """One hit: where it is, the beginning of its text, and where it came from."""
     content = " ".join(hit.content.split())
-    committed = f"{hit.source_committed_at:%Y-%m-%d %H:%M:%S}" if hit.source_committed_at else "unknown"
+    committed = _moment(hit.source_committed_at) if hit.source_committed_at else "unknown"
     key = json.dumps(hit.source_key, ensure_ascii=False)
     lines = [
         f"{rank}  score {score(generation, hit.distance):.4f}  {hit.source} {key}  chunk {hit.chunk_no}",
         f"   {content[:SNIPPET]}{'…' if len(content) > SNIPPET else ''}",
         f"   {json.dumps(hit.metadata, ensure_ascii=False)}" if hit.metadata else "",
         f"   from {hit.kafka_topic}[{hit.kafka_partition}]@{hit.kafka_offset}, committed {committed}, embedded "
-        f"{hit.embedded_at:%Y-%m-%d %H:%M:%S} by {generation.model}",
+        f"{_moment(hit.embedded_at)} by {generation.model}",
     ]
     stdout().print(Text("\n".join(line for line in lines if line)), soft_wrap=True)
 
