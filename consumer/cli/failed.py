@@ -40,7 +40,7 @@ def failed_list(
 ) -> None:
     """Reasons with their counts, then the documents, oldest first."""
     settings = load(config, group)
-    from consumer.cli.views import failed_json, failed_table, reasons_table
+    from consumer.cli.views import failed_json, reasons_table, show_failed
     from consumer.operations.wiring import open_store
     from consumer.store import Selector
 
@@ -54,7 +54,9 @@ def failed_list(
     elif not reasons:
         remark("No failed documents.")
     else:
-        stdout().print(reasons_table(reasons), "", failed_table(rows))
+        stdout().print(reasons_table(reasons), "")
+        for row in rows:
+            show_failed(row)
         if total > len(rows):
             remark(f"{total - len(rows)} more; --limit shows them.")
 

@@ -25,7 +25,7 @@ app = typer.Typer(help="Postgres, Kafka, Connect and a schema registry as local 
 Home = Annotated[Path, typer.Option(help="Folder of data, logs and passwords.", envvar="EMBED_STACK_HOME")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 HOME = Path(".embed-consumer")
-PIPED_WIDTH = 500
+WIDTH = 500
 STATES = {"ready": "green", "starting": "yellow", "stopped": "red"}
 
 
@@ -133,10 +133,13 @@ def _report(services: list[ServiceStatus], as_json: bool, files: Mapping[str, Pa
     for service in services:
         color = STATES[service.state]
         where = f"127.0.0.1:{service.port}" if service.port else "-"
-        table.add_row(service.name, f"[{color}]{service.state}[/]", where, str(service.pid or "-"), str(service.log))
-    console = Console()
-    if not console.is_terminal:
-        console.width = PIPED_WIDTH  # a line each, whatever the terminal would be
-    console.print(table)
+        table.add_row(service.name, f"[{color}]{service.state}[/]", where, str(service.pid or "-"), _near(service.log))
+    Console(width=WIDTH).print(table)  # a line each, which a narrow terminal breaks without losing a path
     for name, path in (files or {}).items():
-        console.print(f"{name:<9} {path}", highlight=False)
+        print(f"{name:<9} {path}")
+
+
+def _near(path: Path) -> str:
+    """As seen from here, if it is below."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -227,6 +227,6 @@ def fault_of(error: KafkaError, servers: str) -> Retry | Stop:
 
 def _why_refused(name: str, *, unknown: bool) -> str:
     if not unknown:
-        return "It has an impossible value, or lacks another property that goes with it."
+        return "A property has an impossible value, or lacks another one that goes with it."
     near = difflib.get_close_matches(name, OFTEN_SET, n=1, cutoff=0.75)
     return f"There is no such property{f'; the nearest one is {near[0]}' if near else ''}."

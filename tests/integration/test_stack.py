@@ -29,9 +29,11 @@ from consumer.errors import Exit, Stop
 from consumer.events import AvroSchema, SchemaRef
 from consumer.local import Endpoints, Stack, resource
 from consumer.local.artifacts import default_cache, ensure, pinned, sha256, tree_sha256
+from consumer.local.files import exclusive
 from consumer.local.state import State
 from consumer.settings import load_settings
 from consumer.source import Access, SchemaRegistry
+from tests.command import CommandProcess
 from tests.stacks import local_only
 
 pytestmark = [pytest.mark.stack, local_only, pytest.mark.timeout(240)]
@@ -276,6 +278,44 @@ def test_a_start_killed_half_way_is_taken_over(tmp_path: Path) -> None:
     assert {service.state for service in stack.status()} == {"stopped"}
     stack.down(purge=True)
     assert not home.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_start_that_is_interrupted_leaves_no_process_and_says_so(tmp_path: Path, number: signal.Signals) -> None:
+    process = CommandProcess(["stack", "up"], tmp_path, {}, "up")
+    until(lambda: [each for each in processes_of(tmp_path / ".embed-consumer") if each.name() == "java"])
+    process.signal(number)
+    assert process.wait() == Exit.INTERRUPTED
+    assert process.output().endswith("stopping what was started\nInterrupted.\n")
+    assert not processes_of(tmp_path / ".embed-consumer")
+    assert not (tmp_path / "embed-consumer.yaml").exists()
+
+
+def test_a_second_start_that_is_interrupted_leaves_a_stack_running(stack: Stack, tmp_path: Path) -> None:
+    stack.up()
+    before = stack.status()
+    with exclusive(stack.layout.lock, patience=60):
+        process = CommandProcess(["stack", "up", "--home", str(stack.layout.home)], tmp_path, {}, "up")
+        until(lambda: any(f.path == str(stack.layout.lock) for f in psutil.Process(process.pid).open_files()))
+        process.signal(signal.SIGINT)
+        assert process.wait() == Exit.INTERRUPTED
+    assert stack.status() == before
+
+
+def test_purge_takes_the_settings_file_along_unless_it_was_changed(tmp_path: Path) -> None:
+    home, settings = tmp_path / "with a space ü" / "home", tmp_path / "embed-consumer.yaml"
+    arguments = ["up", "--home", str(home), "--config", str(settings), "--no-connector"]
+    run = CliRunner().invoke
+    for edited in (True, False):
+        assert run(app, arguments).exit_code == Exit.DONE
+        if edited:
+            settings.write_text(settings.read_text() + "# mine\n")
+        done = run(app, ["down", "--home", str(home), "--purge"])
+        assert done.exit_code == Exit.DONE
+        assert settings.exists() == edited
+        assert (str(settings) in done.stderr) == edited
+        assert not home.exists()
+        settings.unlink(missing_ok=True)
 
 
 def test_two_starts_at_once_make_one_stack_which_leaves_a_port_taken_meanwhile(stack: Stack) -> None:

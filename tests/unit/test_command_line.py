@@ -147,8 +147,7 @@ def test_a_property_that_is_offered_exists(name: str) -> None:
         Broker("", {name: "?"}).check_properties()
     except Stop as stop:
         refused = str(stop)
-    assert "no such property" not in refused
-    assert name in refused or not refused, "refused for its value"
+    assert "no such property" not in refused, "at most for its value"
 
 
 def test_a_folder_without_a_stack_and_one_that_can_have_none(command: Command) -> None:
@@ -187,3 +186,13 @@ def test_what_is_said_beside_a_progress_bar_has_lines_of_its_own() -> None:
         before, _, after = shown.partition(said)
         assert before.endswith(b"\x1b[2K"), before[-40:]  # the bar's line has been cleared
         assert after.startswith(b"\r\n")
+
+
+def test_without_the_extra_of_the_local_stack_it_says_what_to_install(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['psutil'] = None; from consumer.cli import main; main()"
+    for arguments in (["stack", "up"], ["stack", "status"], ["demo"]):
+        done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == FAILED
+        assert "embed-consumer[local]" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
