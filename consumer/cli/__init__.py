@@ -39,13 +39,8 @@ def main() -> NoReturn:
     except ModuleNotFoundError as missing:
         if missing.name not in LOCAL_ONLY:
             raise
-        tell(
-            Fault(
-                "The local stack is not installed.",
-                f"{missing.name} is missing.",
-                "pip install 'embed-consumer[local]'",
-            )
-        )
+        why = f"The Python package {missing.name} is missing; the extra `local` brings it."
+        tell(Fault("The local stack is not installed.", why, "Run `pip install '.[local]'` in a clone of the project."))
         sys.exit(Exit.FAILED)
     except OSError as error:
         if error.filename is None:
