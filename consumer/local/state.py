@@ -56,6 +56,13 @@ class Layout:
 
     def create(self) -> None:
         """Makes the folders, invisible to version control. `Stop` if that is not possible here."""
+        if "," in str(self.home):
+            raise Stop(
+                f"{self.home} cannot be the folder of a stack.",
+                "Kafka takes a comma for the end of a folder's name.",
+                "Choose another one with --home.",
+                exit_code=Exit.USAGE,
+            )
         try:
             for name in FOLDERS:
                 (self.home / name).mkdir(parents=True, exist_ok=True)
