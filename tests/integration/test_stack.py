@@ -281,9 +281,7 @@ def test_a_start_killed_half_way_is_taken_over(tmp_path: Path) -> None:
 
 def start_up(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """`embed-consumer stack up` in a process of its own, which minds Ctrl-C even below a shell that does not."""
-    program = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import consumer.cli as c; c.main()"
-    )
+    program = "from signal import *; signal(SIGINT, default_int_handler); from consumer.cli import main; main()"
     with (folder / "up.log").open("wb") as log:
         return subprocess.Popen([sys.executable, "-c", program, "stack", "up", *arguments], cwd=folder, stderr=log)
 

@@ -157,7 +157,7 @@ def test_a_folder_without_a_stack_and_one_that_can_have_none(command: Command) -
     assert (code, out) == (UNREACHABLE, "")
     assert "no stack in nowhere" in err
     Path("file").touch()
-    for home in ("file", "file/inside"):
+    for home in ("file", "file/inside", "one,two"):
         code, out, err = command("stack", "up", "--home", home)
         assert (code, out) == (USAGE, "")
         assert "cannot be the folder of a stack" in err
