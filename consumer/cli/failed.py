@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from consumer.cli.options import (
-    LARGEST,
     ConfigOption,
     ExecuteOption,
     GroupOption,
     JsonOption,
     SourceOption,
+    countable,
     known_source,
     load,
 )
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 failed_app = typer.Typer(help="Documents that could not be applied: look, retry, forget.", no_args_is_help=True)
 
-IdOption = Annotated[int | None, typer.Option("--id", min=0, max=LARGEST, help="One row of `failed list`.")]
+IdOption = Annotated[int | None, typer.Option("--id", min=0, callback=countable, help="One row of `failed list`.")]
 AllOption = Annotated[bool, typer.Option("--all", help="All of them.")]
 
 
@@ -33,7 +33,7 @@ AllOption = Annotated[bool, typer.Option("--all", help="All of them.")]
 def failed_list(
     source: SourceOption = None,
     state: Annotated[Literal["retrying", "dead"] | None, typer.Option(help="Only this state.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=LARGEST, help="Documents to show.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, callback=countable, help="Documents to show.")] = 100,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     group: GroupOption = None,

@@ -13,7 +13,13 @@ import typer
 from consumer.errors import Exit, Stop
 from consumer.settings import DEFAULT_FILE, PREFIX, Loaded, Settings, load_settings
 
-LARGEST = 2**63 - 1  # what Kafka and Postgres count up to
+
+def countable(value: int | None) -> int | None:
+    """The callback of options that become a number of Kafka or Postgres: neither counts beyond 63 bits."""
+    if value is not None and value >= 2**63:
+        raise typer.BadParameter(f"{value} is too large.")
+    return value
+
 
 ConfigOption = Annotated[
     Path | None,
@@ -24,7 +30,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ExecuteOption = Annotated[bool, typer.Option("--execute", help="Do it; without this only the plan is printed.")]
 TopicOption = Annotated[str, typer.Option("--topic", help="Topic of a table in the settings.")]
 PartitionOption = Annotated[
-    int | None, typer.Option("--partition", min=0, max=2**31 - 1, help="One partition; default: all.")
+    int | None, typer.Option("--partition", min=0, callback=countable, help="One partition; default: all.")
 ]
 SourceOption = Annotated[str | None, typer.Option("--source", help="Only this source.")]
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from consumer.cli.options import (
-    LARGEST,
     ConfigOption,
     ExecuteOption,
     GroupOption,
     JsonOption,
     PartitionOption,
     TopicOption,
+    countable,
     load,
     wrong_usage,
 )
@@ -33,12 +33,12 @@ def replay(
     topic: TopicOption,
     partition: PartitionOption = None,
     from_offset: Annotated[
-        int | None, typer.Option(min=0, max=LARGEST, help="First offset; one partition only.")
+        int | None, typer.Option(min=0, callback=countable, help="First offset; one partition only.")
     ] = None,
     from_datetime: Annotated[str | None, typer.Option(help="ISO 8601; UTC unless it names a zone.")] = None,
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="From the first event there is.")] = False,
     to_offset: Annotated[
-        int | None, typer.Option(min=0, max=LARGEST, help="Ends before it; at most at the group's position.")
+        int | None, typer.Option(min=0, callback=countable, help="Ends before it; at most at the group's position.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write again what already stands at the event.")] = False,
     execute: ExecuteOption = False,
