@@ -163,6 +163,9 @@ def test_a_folder_without_a_stack_and_one_that_can_have_none(command: Command) -
         assert "cannot be the folder of a stack" in err
         assert command("stack", "status", "--home", home)[0] == UNREACHABLE
         assert command("stack", "down", "--home", home)[0] == DONE
+    code, _, err = command("demo", "--home", "file")
+    assert code == USAGE
+    assert "file is not a folder of the demo" in err
 
 
 def test_what_is_said_beside_a_progress_bar_has_lines_of_its_own() -> None:
