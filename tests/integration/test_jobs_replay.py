@@ -284,13 +284,18 @@ def test_what_cannot_be_replayed_is_refused_with_a_reason(world: World) -> None:
     assert (nothing["plan"]["events"], nothing["result"]) == (0, None)
 
 
-def test_a_consumer_on_the_port_of_the_metrics_is_no_news_to_a_replay(world: World) -> None:
+def test_a_port_of_the_metrics_that_is_taken_is_news_to_a_consumer_and_none_to_a_replay(world: World) -> None:
     world.settings(log={"format": "json", "level": "warning"})
     world.migrate()
     fill(world, 3)
-    apply_all(world, 3)
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        world.settings(http={"listen": f"127.0.0.1:{taken.getsockname()[1]}"})
+        wanted = f"127.0.0.1:{taken.getsockname()[1]}"
+        world.settings(http={"listen": wanted})
+        with world.consumer() as consumer:
+            world.until(lambda: consumer.lines("the port is taken, the next free one is used"))
+            world.until(lambda: len(world.store("SELECT 1 FROM documents")) == 3)
+        (said,) = consumer.lines("the port is taken, the next free one is used")
+        assert (said["wanted"], said["url"].startswith("http://127.0.0.1:")) == (wanted, True)
         done = world.command("replay", "--topic", world.topic(), "--from-beginning", "--execute")
     assert done.returncode == 0, done.stderr
     assert "stale 3" in done.stdout
