@@ -118,14 +118,25 @@ def test_each_acquisition_takes_the_next_epoch_and_goes_on_where_the_last_one_st
             bench.store.acquire(GROUP, [refused])
     with pytest.raises(Stop, match="belongs to the group"):
         bench.store.acquire("other", [Wanted(TOPIC, "topic-1", 1, 0)])
-    bench.store.acquire("replay:x", [Wanted(TOPIC, "topic-1", 0, 3)])
+    [at] = bench.store.acquire("replay:x", [Wanted(TOPIC, "topic-1", 0, 3)]).values()
     assert [(row.group, row.epoch, row.next_offset) for row in bench.store.offsets()] == [
         (GROUP, 2, 9),
-        ("replay:x", 1, 3),
+        ("replay:x", at.epoch, 3),
     ]
     bench.store.forget_job("replay:x")
     bench.store.forget_job(GROUP)
     assert [row.group for row in bench.store.offsets()] == [GROUP]
+
+
+def test_a_job_that_begins_anew_fences_off_a_run_from_before(bench: Either) -> None:
+    wanted, places = [Wanted(TOPIC, "topic-1", 0, 3)], []
+    for _ in range(3):
+        bench.store.forget_job("replay:x")
+        [at] = bench.store.acquire("replay:x", wanted).values()
+        places.append(msgspec.structs.replace(advance(3, 5), epoch=at.epoch))
+    for earlier in places[:-1]:
+        assert isinstance(bench.apply(advance=earlier, group="replay:x"), Fenced)
+    bench.applied(advance=places[-1], group="replay:x")
 
 
 def test_only_the_epoch_that_holds_a_partition_moves_it_and_only_from_where_it_stands(bench: Either) -> None:

@@ -463,16 +463,27 @@ def test_an_undecodable_event_of_another_partition_fails_by_itself() -> None:
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_an_undecodable_first_event_stays_known_when_another_partition_takes_the_document(
-    at_once: bool,
+@pytest.mark.parametrize("before", [None, 100, 101])
+def test_an_undecodable_event_stays_known_when_another_partition_takes_the_document(
+    before: int | None, at_once: bool
 ) -> None:
+    """It is newer than the event at `before`, and may be newer than that of the other partition."""
     memory = Memory()
-    junk = msgspec.structs.replace(record(0, "u", row(), partition=1), value=b"junk")
-    older = record(0, "c", row(), lsn=1, ts_us=100)
-    for batch in [(junk, older)] if at_once else [(junk,), (older,)]:
+    known = [] if before is None else [record(0, "c", row("x"), partition=1, ts_us=before)]
+    junk = msgspec.structs.replace(record(1, "u", row(), partition=1), value=b"junk")
+    other = record(0, "c", row(), lsn=1, ts_us=101)
+    for batch in [(*known, junk, other)] if at_once else [known, [junk], [other]]:
         memory.apply(*batch)
-    assert [(r.partition, r.offset) for r in memory.rejects] == [(1, 0)]
+    assert [(r.partition, r.offset) for r in memory.rejects] == [(1, 1)]
     assert memory.text() == [["one two three"]]
+
+
+def test_a_failed_event_that_was_read_is_settled_by_a_newer_one_of_another_partition() -> None:
+    memory = Memory()
+    memory.apply(record(0, "u", row("x", TOAST), partition=1, lsn=1, ts_us=100))
+    assert [head.state for head in memory.heads.values()] == ["failed"]
+    memory.apply(record(0, "u", row(), lsn=2, ts_us=101))
+    assert (memory.rejects, memory.text()) == ([], [["one two three"]])
 
 
 def test_a_record_without_a_key_fails_by_what_is_wrong_with_its_value() -> None:
