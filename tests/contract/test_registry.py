@@ -139,6 +139,30 @@ def test_an_id_unknown_for_too_long_is_rejected_and_its_neighbours_are_not(regis
     assert isinstance(asked.schemas({content(number + 1)})[content(number + 1)], AvroSchema), "rejected, not for ever"
 
 
+def test_unknown_ids_share_one_wait(registry: Registry, unique: str) -> None:
+    number = registry.register(unique, record(unique, "x:int"))
+    asked, waits = client(registry, unknown_seconds=0.5), 0
+    for unknown in range(number + 1, number + 20):
+        deadline = time.monotonic() + 60
+        while True:
+            assert time.monotonic() < deadline
+            try:
+                found = asked.schemas({content(unknown), content(number)})
+            except RegistryWait:
+                assert unknown == number + 1, "the first was waited for, in vain"
+                waits += 1
+                time.sleep(0.05)
+            else:
+                break
+        assert rejected(found[content(unknown)]) == ("decode", "schema_unknown")
+    assert waits
+    name = f"{unique}_late"
+    assert registry.register(name, record(name, "x:int")) == number + 1
+    asked.schemas({content(number + 1)})
+    with pytest.raises(RegistryWait):
+        asked.schemas({content(number + 2)})  # what was waited for has turned up: so may others
+
+
 @pytest.mark.parametrize("ref", [content(0), content(2**31), SchemaRef("global", 2**63)], ids=str)
 def test_a_number_that_no_registry_gives_is_rejected_at_once(registry: Registry, ref: SchemaRef) -> None:
     assert rejected(client(registry).schemas({ref})[ref]) == ("decode", "schema_unknown")

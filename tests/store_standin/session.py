@@ -151,7 +151,7 @@ class StandInStore:
 
     def expire_moves(self) -> int:
         moves, now = self._database.moves, self._database.now
-        gone = [move_id for move_id, (_, left_at) in moves.items() if left_at < now - timedelta(days=1)]
+        gone = [move_id for move_id, (_, left_at) in moves.items() if left_at < now - timedelta(days=7)]
         for move_id in gone:
             del moves[move_id]
         return len(gone)

@@ -150,7 +150,16 @@ def test_a_delete_and_a_truncate_have_no_row() -> None:
     schema = envelope("string")
     deleted = read(schema, event_of(schema, None, "d"))
     assert (deleted.op, deleted.after, deleted.key, deleted.order.sequence) == ("d", None, b'{"id":1}', (1, 2))
-    assert read(schema, event_of(schema, None, "t")).key == b""
+    truncate = read(schema, event_of(schema, None, "t"))
+    assert (truncate.key, truncate.table) == (b"", None)
+
+
+def test_a_truncate_names_its_table() -> None:
+    schema, names = envelope("string"), {"name": "shop", "db": "d", "schema": "public", "table": "items"}
+    schema["fields"][2]["type"]["fields"] += [{"name": name, "type": "string"} for name in names]
+    datum = {"op": "t", "ts_ms": 5, "source": {"ts_ms": 3, "sequence": '["1","2"]', **names}}
+    event = read(schema, Record(TOPIC, "i", 0, 1, 1, None, FRAME + written(schema, datum), 5))
+    assert (event.table, event.order.sequence) == ("shop.public.items", (1, 2))
 
 
 @pytest.mark.semantics("wire forms", "columns added, dropped, renamed or retyped mid-stream")

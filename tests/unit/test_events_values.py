@@ -136,6 +136,14 @@ def test_a_numeric_as_a_json_number_keeps_its_scale() -> None:
     assert decode(connect(12.3, **DECIMAL, parameters={"scale": "2"})).after == {"v": "12.30"}
 
 
+def test_an_unsigned_64_bit_number_is_one_value_from_every_wire_where_it_is_declared() -> None:
+    form, text = Form(types=declared_types("t", {"v": "numeric(20,0)"})), "18446744073709551615"
+    with_schema = connect("AP//////////", **DECIMAL, parameters={"scale": "0"})
+    plain = b'{"id":1}', json.dumps({"op": "c", "after": {"v": int(text)}}).encode()
+    values = [decode(with_schema, form).after, decode_as_avro(with_schema, form).after, decode(plain, form).after]
+    assert values == [{"v": text}] * 3
+
+
 def test_the_largest_numerics_are_read_and_larger_ones_refused() -> None:
     shape: dict[str, Any] = {"type": "struct", "name": "io.debezium.data.VariableScaleDecimal"}
     shape["fields"] = [{"type": "int32", "field": "scale"}, {"type": "bytes", "field": "value"}]

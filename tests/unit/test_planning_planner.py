@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -378,6 +380,37 @@ def test_truncate_follows_the_tables_policy() -> None:
     assert take_in([record(6, "t", ts_us=8)], {TOPIC: table(on_truncate="ignore")}).truncates == []
     with pytest.raises(Stop, match="offsets reset"):
         take_in([record(6, "t", ts_us=8)], {TOPIC: table(on_truncate="stop")})
+
+
+def truncated(table_name: str, *, wrapped: bool, schema: str | None = "public") -> Record:
+    source = {"name": "shop", "db": "inventory", "schema": schema, "table": table_name, "ts_us": 8}
+    envelope: dict[str, Any] = {"op": "t", "source": source}
+    value = json.dumps({"schema": {"type": "struct"}, "payload": envelope} if wrapped else envelope).encode()
+    return msgspec.structs.replace(record(6, "t"), key=None, value=value)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.semantics(
+    "operations",
+    "truncate (`t`) in a topic that a router chose",
+    "the process stops (exit 4), unless `source` has the table's name: rows of other tables are never deleted",
+)
+def test_a_truncate_empties_no_source_but_its_tables_own(wrapped: bool) -> None:
+    own, routed = table(), replace(table(), topic=TOPIC, source="everything")
+    assert len(take_in([truncated("items", wrapped=wrapped)], {TOPIC: own}).truncates) == 1
+    mine = replace(routed, source="shop.public.orders")
+    assert len(take_in([truncated("orders", wrapped=wrapped)], {TOPIC: mine}).truncates) == 1
+    with pytest.raises(Stop, match="table shop.public.orders was truncated") as stop:
+        take_in([truncated("orders", wrapped=wrapped)], {TOPIC: routed})
+    assert stop.value.exit_code == 4
+    ignored = take_in([truncated("orders", wrapped=wrapped)], {TOPIC: replace(routed, on_truncate="ignore")})
+    assert (ignored.truncates, [o.outcome for o in ignored.outcomes]) == ([], ["ignored"])
+
+
+def test_a_truncated_table_is_known_by_its_topic_whatever_that_cannot_spell() -> None:
+    odd = replace(table(), topic="shop.inventory.my_odd_table", source="x")
+    event = msgspec.structs.replace(truncated("my odd-table", wrapped=False, schema=None), topic=odd.topic)
+    assert len(take_in([event], {odd.topic: odd}).truncates) == 1
 
 
 steps = st.lists(
