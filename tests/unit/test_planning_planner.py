@@ -400,7 +400,7 @@ def test_a_truncate_empties_no_source_but_its_tables_own(wrapped: bool) -> None:
     assert len(take_in([truncated("items", wrapped=wrapped)], {TOPIC: own}).truncates) == 1
     mine = replace(routed, source="shop.public.orders")
     assert len(take_in([truncated("orders", wrapped=wrapped)], {TOPIC: mine}).truncates) == 1
-    with pytest.raises(Stop, match="table shop.public.orders was truncated") as stop:
+    with pytest.raises(Stop, match=r"table shop\.public\.orders was truncated") as stop:
         take_in([truncated("orders", wrapped=wrapped)], {TOPIC: routed})
     assert stop.value.exit_code == 4
     ignored = take_in([truncated("orders", wrapped=wrapped)], {TOPIC: replace(routed, on_truncate="ignore")})
