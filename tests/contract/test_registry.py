@@ -139,6 +139,7 @@ def test_an_id_unknown_for_too_long_is_rejected_and_its_neighbours_are_not(regis
     assert isinstance(asked.schemas({content(number + 1)})[content(number + 1)], AvroSchema), "rejected, not for ever"
 
 
+@pytest.mark.semantics("wire forms", "schema id that the registry does not know")
 def test_unknown_ids_share_one_wait(registry: Registry, unique: str) -> None:
     number = registry.register(unique, record(unique, "x:int"))
     asked, waits = client(registry, unknown_seconds=0.5), 0
@@ -210,6 +211,11 @@ def test_an_id_is_asked_for_once() -> None:
 BASIC: dict[str, Any] = {"user": "reader", "password": PASSWORD}
 
 
+@pytest.mark.semantics(
+    "wire forms",
+    "registry with credentials or TLS",
+    "basic, bearer and client certificates; one that refuses or is not trusted is waited for, and said",
+)
 @pytest.mark.parametrize(
     ("authorization", "access"),
     [
@@ -228,6 +234,7 @@ def test_credentials_let_in_and_their_lack_is_told(authorization: str, access: d
     assert PASSWORD not in str(refused.value) + repr(Access(registry.url, **access))
 
 
+@pytest.mark.semantics("wire forms", "registry with credentials or TLS")
 def test_a_server_is_trusted_by_its_authority_and_by_nothing_else() -> None:
     with StandInRegistry(certificate=CERTIFICATES / "server.pem") as registry:
         refs = {content(registry.register("a", record("A", "x:int")))}
@@ -241,6 +248,7 @@ def test_a_server_is_trusted_by_its_authority_and_by_nothing_else() -> None:
     assert registry.credentials == [None], "nobody who was not trusted has seen the password"
 
 
+@pytest.mark.semantics("wire forms", "registry with credentials or TLS")
 def test_a_client_certificate_is_shown_where_one_is_demanded() -> None:
     authority, own = CERTIFICATES / "authority.pem", CERTIFICATES / "client.pem"
     with StandInRegistry(certificate=CERTIFICATES / "server.pem", client_authority=authority) as registry:

@@ -34,6 +34,7 @@ def same(after: dict[str, Any] | None, wanted: dict[str, Any]) -> bool:
     return after is not None and json.dumps(after, sort_keys=True) == json.dumps(wanted, sort_keys=True)
 
 
+@pytest.mark.semantics("values", "NULL of a column with a default")
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("mode", MODES)
 def test_snapshot_and_stream_give_the_canonical_row_in_every_mode(mode: str, op: str) -> None:
