@@ -18,7 +18,7 @@ from consumer.events.avro_code import Malformed, Read, compile_reader
 from consumer.events.avro_shapes import present, shape_of, unlogical
 from consumer.events.columns import Column, canonical, typed
 from consumer.events.declared import Declared
-from consumer.events.envelope import Envelope, Source, schema_unusable, undecodable
+from consumer.events.envelope import Envelope, Origin, Source, schema_unusable, undecodable
 from consumer.events.keys import key_undecodable
 
 _UNREADABLE = (Malformed, IndexError, struct.error, ValueError, TypeError, KeyError, ArithmeticError, RecursionError)
@@ -70,6 +70,13 @@ class AvroReader:
             fields.get("ts_us"),
             fields.get("ts_ns"),
         )
+
+    def origin(self, data: bytes, offset: int, schema: AvroSchema) -> Origin:
+        """The table that an envelope is of, as far as it says so. Raises Reject."""
+        names = dict.fromkeys(Origin.__struct_fields__)
+        read = compile_reader(_record(schema.root, schema), schema.names, {"source": names})
+        said = _read(read, data, offset).get("source") or {}
+        return Origin(**{name: value for name, value in said.items() if isinstance(value, str)})
 
     def key(self, data: bytes, offset: int, schema: AvroSchema) -> dict[str, Any]:
         """The key's columns with canonical values. Raises Reject."""

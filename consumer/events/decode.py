@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, Literal
 
+import msgspec
+
 from consumer.errors import Reject
 from consumer.events import envelope as envelopes
 from consumer.events.avro import AvroSchema
-from consumer.events.envelope import Envelope
+from consumer.events.envelope import Envelope, Origin
 from consumer.events.form import Form
 from consumer.events.framing import SchemaRef, framed
 from consumer.events.keys import canonical_key, key_missing
@@ -33,7 +35,8 @@ def decode_event(record: Record, form: Form = ANY_FORM, schemas: Schemas = NO_SC
     envelope = _value(record.value, record, form, schemas)
     key = decode_key(record, form, schemas) if envelopes.has_row(envelope) else b""
     other = other_key(record, envelope.op or "", form) if record.headers else None
-    return envelopes.change(record, envelope, key, other)
+    event = envelopes.change(record, envelope, key, other)
+    return event if event.op != "t" else msgspec.structs.replace(event, table=_origin(record, form, schemas).named)
 
 
 def follows_its_delete(record: Record, form: Form = ANY_FORM, schemas: Schemas = NO_SCHEMAS) -> bool:
@@ -93,6 +96,12 @@ def _value(value: bytes, record: Record, form: Form, schemas: Schemas) -> Envelo
     if form.format == "avro":
         raise envelopes.undecodable("not_avro", "The table's format is avro, but the value names no schema")
     return form.json.value(value)
+
+
+def _origin(record: Record, form: Form, schemas: Schemas) -> Origin:
+    value = record.value or b""
+    ref = _framed(value, record, form, "value")
+    return form.json.origin(value) if ref is None else form.avro.origin(value, ref[1], _schema(ref[0], schemas))
 
 
 def _framed(payload: bytes, record: Record, form: Form, part: Literal["key", "value"]) -> tuple[SchemaRef, int] | None:

@@ -41,6 +41,21 @@ class Envelope(msgspec.Struct, gc=False):
     ts_ns: int | None = None
 
 
+class Origin(msgspec.Struct):
+    """The parts of `source` that name the table; read of a truncate alone. MySQL and MariaDB have no schema."""
+
+    name: str | None = None
+    db: str | None = None
+    schema: str | None = None
+    table: str | None = None
+
+    @property
+    def named(self) -> str | None:
+        """The table as <topic.prefix>.<schema>.<table>, which is its topic unless a router chose another one."""
+        parts = (self.name, self.schema or self.db, self.table)
+        return ".".join(part or "" for part in parts) if all(parts) else None
+
+
 def tombstone(record: Record, key: bytes) -> ChangeEvent:
     """A record without value."""
     sent_ms = record.timestamp_ms

@@ -13,7 +13,7 @@ import msgspec
 
 from consumer.events.columns import Column, canonical, schemaless, typed
 from consumer.events.declared import Declared
-from consumer.events.envelope import Envelope, schema_unusable, undecodable
+from consumer.events.envelope import Envelope, Origin, schema_unusable, undecodable
 from consumer.events.keys import canonical_key, is_canonical, key_undecodable
 from consumer.events.shapes import Shape
 from consumer.events.toast import untyped_row
@@ -32,6 +32,12 @@ class _Wrapped(msgspec.Struct):
     payload: msgspec.Raw
 
 
+class _Located(msgspec.Struct):
+    source: Origin | None = None
+    payload: _Located | None = None
+
+
+_located = msgspec.json.Decoder(_Located).decode
 _wrapped = msgspec.json.Decoder(_Wrapped).decode
 _shape = msgspec.json.Decoder(Shape | None).decode
 _anything = msgspec.json.Decoder().decode
@@ -92,6 +98,14 @@ class JsonReader:
         elif row is not None:
             canonical(row, schemaless(row, self._types)) if self._types else untyped_row(row)
         return envelope
+
+    def origin(self, data: bytes) -> Origin:
+        """The table that an envelope is of, as far as it says so."""
+        try:
+            whole = _located(data)
+        except _NO_JSON:
+            return Origin()
+        return (whole.payload or whole).source or Origin()
 
     def key(self, data: bytes) -> bytes:
         """The canonical key. Raises Reject."""

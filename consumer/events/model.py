@@ -53,7 +53,7 @@ class ChangeEvent(msgspec.Struct, frozen=True, gc=False):
     `after` maps the columns in use to canonical values (docs/values.md), UNCHANGED where the event leaves one out, and
     is None for `d`, `t`, `m` and tombstones. `connector_us` and `broker_us` are when the connector and the producer
     handled the event, in microseconds since 1970, for the stage metrics. `other_key` is the canonical key that a `d`
-    says the row has from now on, or a `c` that it had before.
+    says the row has from now on, or a `c` that it had before. `table` names the table of a `t`, where it is said.
     """
 
     op: Op
@@ -63,3 +63,4 @@ class ChangeEvent(msgspec.Struct, frozen=True, gc=False):
     connector_us: int | None = None
     broker_us: int | None = None
     other_key: bytes | None = None
+    table: str | None = None

@@ -23,7 +23,7 @@ INCOMPLETE = Failure(
 UNREAD = Failure(
     "decode",
     "undecodable",
-    "The event could not be decoded, and events of another partition of the topic have its document since.",
+    "The event could not be read, and events of another partition of the topic have its document since.",
 )
 
 # What comes later walks a value recursively; no converter of Debezium nests anything near it.
@@ -196,13 +196,16 @@ class Fold:
         return self._order is not None and order.partition != self._order.partition
 
     def _give_way(self, arrival: Arrival) -> None:
-        """A document that failed by its first event has no time: one of another partition may be older. Keep both."""
+        """The event that a document failed by may not have been read, and may be newer than one of another partition.
+
+        It has no order of its own then, only the time of an event before it: it is listed by itself from now on.
+        """
         order = self._order
-        if order is None or order.ts_us is not None or not self._elsewhere(arrival.order):
+        if order is None or order.sequence is not None or order.snapshot or not self._elsewhere(arrival.order):
             return
         failure = self._draft.failure if self._draft else None
         if self._draft is None and self._stored is not None and self._stored.state == "failed":
-            failure = UNREAD
+            failure = None if self._stored.fields_complete else UNREAD
         if failure is not None:
             self.rejects.append(RejectedEvent(self._key.source, order.topic, order.partition, order.offset, failure))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -143,6 +144,14 @@ def _arrive(record: Record, table: Table, intake: Intake, schemas: Schemas) -> N
 
 def _without_row(event: ChangeEvent, table: Table, intake: Intake) -> None:
     """A truncate by the table's policy; a logical message concerns no row."""
+    if event.op == "t" and table.on_truncate == "delete" and not _of(event.table, table):
+        raise Stop(
+            f"The table {event.table} was truncated (topic {event.order.topic}, partition {event.order.partition}, "
+            f"offset {event.order.offset}).",
+            f"The rows of source {table.source} may be other tables' too, and all of them would be deleted.",
+            f"If they are all of this table, set `source: {event.table}` and load them under that name; else set "
+            "on_truncate to ignore.",
+        )
     if event.op == "t" and table.on_truncate == "stop":
         raise Stop(
             f"The table behind {event.order.topic} was truncated (partition {event.order.partition}, offset "
@@ -156,6 +165,12 @@ def _without_row(event: ChangeEvent, table: Table, intake: Intake) -> None:
         intake.truncates.append(Truncate(table.source, event.order.sequence, event.order.ts_us))
         outcome = "deleted"
     intake.outcomes.append(Outcome(table.source, event.op, outcome, event))
+
+
+def _of(name: str | None, table: Table) -> bool:
+    """Whether a truncated table is all of the source: topic or source has its name, but for what topics cannot have."""
+    plain = re.compile(r"[^A-Za-z0-9]").sub
+    return name is None or plain("_", name) in (plain("_", table.topic), plain("_", table.source))
 
 
 def _heartbeat_form(tables: Mapping[str, Table]) -> Form:

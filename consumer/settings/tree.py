@@ -175,7 +175,9 @@ class TableSettings(Section):
     metadata: tuple[str, ...] = Field((), description="columns kept beside the vectors for filters")
     columns: dict[str, str] = Field(default_factory=dict, description="types that schemaless JSON does not carry")
     chunk: ChunkSettings = ChunkSettings()
-    on_truncate: Literal["delete", "ignore", "stop"] = "delete"
+    on_truncate: Literal["delete", "ignore", "stop"] = Field(
+        "delete", description="delete every row, but never of a source that may hold other tables' too: that stops"
+    )
 
     @model_validator(mode="before")
     @classmethod

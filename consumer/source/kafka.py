@@ -16,7 +16,7 @@ from consumer.errors import Retry, Stop
 from consumer.planning import HEARTBEAT_TOPIC, Advance, Batch, Partition
 from consumer.source.client import Broker, fault_of
 from consumer.source.identity import Identity
-from consumer.source.messages import Notice, place_of, record_of
+from consumer.source.messages import Notice, begin_again_at, place_of, record_of
 from consumer.source.partitions import Held, Holdings
 
 ACQUIRE_AGAIN_SECONDS = 3.0  # each try may hold the loop up for as long as the database is given to answer
@@ -171,7 +171,7 @@ class KafkaSource:
         if held.first >= held.fetched:
             raise _out_of_range(partition, held.fetched)
         held.first = held.fetched
-        self._consumer.seek(TopicPartition(*partition, held.fetched))
+        begin_again_at(self._consumer, partition, held.fetched)
 
     def _settle(self) -> None:
         """After every poll: what callbacks could not raise, partitions to acquire, positions for the broker."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, cast
 
-from confluent_kafka import Message
+from confluent_kafka import Consumer, Message, TopicPartition
 
 from consumer.events import Record
 from consumer.planning import Partition
@@ -38,3 +38,9 @@ def record_of(message: Message, topic_id: str, epoch: int) -> Record:
         timestamp if kind else -1,
         tuple(cast(Headers, message.headers() or ())),
     )
+
+
+def begin_again_at(consumer: Consumer, partition: Partition, offset: int) -> None:
+    """Fetch from elsewhere after the broker refused an offset: fetching has ended, and no seek begins it again."""
+    consumer.incremental_unassign([TopicPartition(*partition)])
+    consumer.incremental_assign([TopicPartition(*partition, offset)])

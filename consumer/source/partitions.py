@@ -52,7 +52,8 @@ class Holdings:
     def acquire(self, partition: Partition, topic_id: str, epoch: int, position: int, end: int) -> None:
         """Hold the partition from `position` on, under `epoch`."""
         self.drop([partition])
-        self.held[partition] = Held(topic_id, epoch, position, position, position, position, end, position)
+        first = max(position - 1, 0)
+        self.held[partition] = Held(topic_id, epoch, position, position, position, position, end, first)
 
     def drop(self, partitions: Collection[Partition]) -> None:
         """Forget partitions and everything fetched from them."""

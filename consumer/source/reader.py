@@ -15,7 +15,7 @@ from consumer.errors import Retry, Stop
 from consumer.events import Record
 from consumer.planning import Batch, Partition
 from consumer.source.client import TIMEOUT_SECONDS, Broker, fault_of
-from consumer.source.messages import Notice, place_of, record_of
+from consumer.source.messages import Notice, begin_again_at, place_of, record_of
 from consumer.source.partitions import Holdings
 
 OffsetSpec: Any = _OffsetSpec  # its factories carry no types
@@ -71,7 +71,7 @@ class Reader:
         for r in ranges:
             if r.start < r.end:
                 holdings.acquire((r.topic, r.partition), r.topic_id, r.epoch, r.start, r.end)
-        self._consumer.assign([TopicPartition(*p, holdings.held[p].fetched) for p in ends])
+        self._consumer.assign([TopicPartition(*p, holdings.held[p].first) for p in ends])
         while holdings.held and not stopping.is_set():
             self._gather(holdings, ends)
             if batch := holdings.take():
@@ -135,7 +135,10 @@ class Reader:
         elif error.code() == KafkaError._PARTITION_EOF:
             holdings.reached_end(place, min(message.offset() or 0, ends[place]))
         elif error.code() in _GONE:
-            raise _expired(place, held.fetched)
+            if held.first == held.fetched:
+                raise _expired(place, held.fetched)
+            held.first = held.fetched  # only the record before the first has expired
+            begin_again_at(self._consumer, place, held.fetched)
         else:
             self._on_error(error)
 

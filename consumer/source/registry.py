@@ -21,23 +21,25 @@ from consumer.events.framing import SchemaRef
 from consumer.source.registry_http import Access, Http, RegistryWait
 
 # A registry's replicas and caches may lag behind the writer by seconds. Longer, and the id is wrong or its schema lost:
-# then its neighbours must not wait, and the failed document's schedule asks again.
+# then its neighbours must not wait, and the failed document's schedule asks again. All ids share one such wait, and
+# when it was in vain the next one is an hour away: bytes that only look like Avro must not add up to standing still.
 UNKNOWN_SECONDS = 60.0
-_FORGET_SECONDS = 3600.0  # how long an unknown id is remembered, so that later records with it do not wait again
+_WAIT_AGAIN_SECONDS = 3600.0
 _LARGEST = {"content": 2**31 - 1, "global": 2**63 - 1}  # what the APIs can be asked for
 
 
 class SchemaRegistry:
     """One registry. Nothing is asked before the first Avro record. Not for two threads.
 
-    `unknown_seconds` is how long an id that the registry does not know is waited for.
+    `unknown_seconds` is how long ids that the registry does not know are waited for, all together.
     """
 
     def __init__(self, access: Access, *, unknown_seconds: float = UNKNOWN_SECONDS) -> None:
         self._url, self._http, self._unknown_seconds = access.url.rstrip("/"), Http(access), unknown_seconds
         self._native = re.sub(r"/apis/ccompat/v\d+$", "", self._url) + "/apis/registry/v2"
         self._known: dict[SchemaRef, AvroSchema | Reject] = {}
-        self._unknown: dict[SchemaRef, float] = {}  # since when, on the monotonic clock
+        self._awaited: set[SchemaRef] = set()
+        self._awaited_since: float | None = None  # on the monotonic clock
 
     def check(self) -> None:
         """Raises RegistryWait where nothing answers, or access is refused."""
@@ -71,11 +73,17 @@ class SchemaRegistry:
             schema = reject
         if schema is not None:
             self._known[ref] = schema
-            self._unknown.pop(ref, None)
+            if ref in self._awaited:
+                self._awaited_since = None  # the registry does lag behind: the next one is worth a wait too
             return schema
         now = time.monotonic()
-        self._unknown = {known: since for known, since in self._unknown.items() if now - since < _FORGET_SECONDS}
-        return _unknown(ref) if now - self._unknown.setdefault(ref, now) >= self._unknown_seconds else None
+        if self._awaited_since is None or now - self._awaited_since >= _WAIT_AGAIN_SECONDS:
+            self._awaited_since = now
+            self._awaited.clear()
+        if now - self._awaited_since >= self._unknown_seconds:
+            return _unknown(ref)
+        self._awaited.add(ref)
+        return None
 
     def _ask(self, ref: SchemaRef) -> AvroSchema | None:
         """The schema with all it refers to, each text once and after those it needs; None if any is not there."""

@@ -17,12 +17,14 @@ JOB = "replay:"  # jobs keep their progress under names of their own, beside the
 
 _OTHER_GROUP = "SELECT group_id FROM offsets WHERE group_id <> %s AND NOT starts_with(group_id, %s) LIMIT 1"
 
-# Waits for a transaction of the former owner that holds the row, so what is returned is what it committed.
+# Waits for a transaction of the former owner that holds the row, so what is returned is what it committed. A job's rows
+# go when it is done: its first epoch is a number never given before, for an earlier run may still be on its way.
 # Sorted like the fence's lock; a row of another topic id, or one the broker has already deleted past, is not touched.
 _ACQUIRE = """
 INSERT INTO offsets AS o (group_id, topic, topic_id, partition, epoch, next_offset)
-SELECT %s, topic, topic_id, partition, 1, low
-FROM unnest(%s, %s, %s, %s) AS wanted (topic, topic_id, partition, low)
+SELECT %(group)s, topic, topic_id, partition,
+       CASE WHEN starts_with(%(group)s, %(job)s) THEN pg_current_xact_id()::text::bigint ELSE 1 END, low
+FROM unnest(%(topics)s, %(ids)s, %(partitions)s, %(lows)s) AS wanted (topic, topic_id, partition, low)
 ORDER BY topic, partition
 ON CONFLICT (group_id, topic, partition) DO UPDATE SET epoch = o.epoch + 1, updated_at = now()
 WHERE o.topic_id = excluded.topic_id AND o.next_offset >= excluded.next_offset
@@ -49,18 +51,20 @@ def acquire(
     connection: Connection[Any], schema: str, group: str, partitions: Sequence[Wanted]
 ) -> dict[TopicPartition, Acquired]:
     """Take the partitions, all or none."""
-    arrays = [
-        Array("text", (wanted.topic for wanted in partitions)),
-        Array("text", (wanted.topic_id for wanted in partitions)),
-        Array("int4", (wanted.partition for wanted in partitions)),
-        Array("int8", (wanted.low_watermark for wanted in partitions)),
-    ]
+    named = {
+        "group": group,
+        "job": JOB,
+        "topics": Array("text", (wanted.topic for wanted in partitions)),
+        "ids": Array("text", (wanted.topic_id for wanted in partitions)),
+        "partitions": Array("int4", (wanted.partition for wanted in partitions)),
+        "lows": Array("int8", (wanted.low_watermark for wanted in partitions)),
+    }
     with connection.pipeline():
         connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
         # Two groups that start at once on an empty schema see each other.
         connection.execute("SELECT pg_advisory_xact_lock(%s::bigint)", [lock_key(schema, "groups")])
         other = connection.execute(_OTHER_GROUP, [group, JOB])
-        rows = connection.execute(_ACQUIRE, [group, *arrays])
+        rows = connection.execute(_ACQUIRE, named)
     _refuse_other(other.fetchone(), group)
     acquired = {TopicPartition(row[0], row[1]): Acquired(row[2], row[3]) for row in rows}
     missing = [wanted for wanted in partitions if TopicPartition(wanted.topic, wanted.partition) not in acquired]

@@ -1,4 +1,4 @@
-"""Key changes: what the delete of the old key leaves for the insert under the new one, until used or for a day."""
+"""Key changes: what the delete of the old key leaves for the insert under the new one, until used or for a week."""
 
 from __future__ import annotations
 
@@ -37,14 +37,15 @@ ON CONFLICT (move_id) DO UPDATE SET fields = excluded.fields, awaits = excluded.
 
 _USED = "DELETE FROM moves WHERE move_id = ANY(%s)"
 
-# A document that came first waits as failed for just this.
+# A document that came first waits as failed for just this; one that was given up on has a last chance.
 _WAKE = """
-UPDATE failed_documents AS f SET next_attempt_at = now()
+UPDATE failed_documents AS f SET next_attempt_at = now(), state = 'retrying'
 FROM moves AS m JOIN documents AS d ON d.awaits = m.move_id
-WHERE m.move_id = ANY(%s) AND f.key_hash = d.key_hash AND f.source = d.source AND f.state = 'retrying'
+WHERE m.move_id = ANY(%s) AND f.key_hash = d.key_hash AND f.source = d.source
 """
 
-_EXPIRE = "DELETE FROM moves WHERE left_at < now() - interval '1 day'"
+# As long as Kafka by default keeps the insert: partitions may be days apart in a backlog.
+_EXPIRE = "DELETE FROM moves WHERE left_at < now() - interval '7 days'"
 
 
 def find(connection: Connection[Any], generation: Generation, ids: Collection[bytes]) -> dict[bytes, Move]:
@@ -88,7 +89,7 @@ def settle(connection: Connection[Any], schema: str, writes: Sequence[DocumentWr
 
 
 def expire(connection: Connection[Any]) -> int:
-    """Remove what nobody came for within a day; how many."""
+    """Remove what nobody came for within a week; how many."""
     return connection.execute(_EXPIRE).rowcount
 
 

@@ -118,7 +118,7 @@ class Store:
             return moves.find(connection, generation, ids)
 
     def expire_moves(self) -> int:
-        """Remove what a key change left more than a day ago; how many."""
+        """Remove what a key change left more than a week ago; how many."""
         with self._session() as connection:
             return moves.expire(connection)
 

@@ -139,6 +139,31 @@ def test_an_id_unknown_for_too_long_is_rejected_and_its_neighbours_are_not(regis
     assert isinstance(asked.schemas({content(number + 1)})[content(number + 1)], AvroSchema), "rejected, not for ever"
 
 
+@pytest.mark.semantics("wire forms", "schema id that the registry does not know")
+def test_unknown_ids_share_one_wait(registry: Registry, unique: str) -> None:
+    number = registry.register(unique, record(unique, "x:int"))
+    asked, waits = client(registry, unknown_seconds=0.5), 0
+    for unknown in range(number + 1, number + 20):
+        deadline = time.monotonic() + 60
+        while True:
+            assert time.monotonic() < deadline
+            try:
+                found = asked.schemas({content(unknown), content(number)})
+            except RegistryWait:
+                assert unknown == number + 1, "the first was waited for, in vain"
+                waits += 1
+                time.sleep(0.05)
+            else:
+                break
+        assert rejected(found[content(unknown)]) == ("decode", "schema_unknown")
+    assert waits
+    name = f"{unique}_late"
+    assert registry.register(name, record(name, "x:int")) == number + 1
+    asked.schemas({content(number + 1)})
+    with pytest.raises(RegistryWait):
+        asked.schemas({content(number + 2)})  # what was waited for has turned up: so may others
+
+
 @pytest.mark.parametrize("ref", [content(0), content(2**31), SchemaRef("global", 2**63)], ids=str)
 def test_a_number_that_no_registry_gives_is_rejected_at_once(registry: Registry, ref: SchemaRef) -> None:
     assert rejected(client(registry).schemas({ref})[ref]) == ("decode", "schema_unknown")
@@ -186,6 +211,11 @@ def test_an_id_is_asked_for_once() -> None:
 BASIC: dict[str, Any] = {"user": "reader", "password": PASSWORD}
 
 
+@pytest.mark.semantics(
+    "wire forms",
+    "registry with credentials or TLS",
+    "basic, bearer and client certificates; one that refuses or is not trusted is waited for, and said",
+)
 @pytest.mark.parametrize(
     ("authorization", "access"),
     [
@@ -204,6 +234,7 @@ def test_credentials_let_in_and_their_lack_is_told(authorization: str, access: d
     assert PASSWORD not in str(refused.value) + repr(Access(registry.url, **access))
 
 
+@pytest.mark.semantics("wire forms", "registry with credentials or TLS")
 def test_a_server_is_trusted_by_its_authority_and_by_nothing_else() -> None:
     with StandInRegistry(certificate=CERTIFICATES / "server.pem") as registry:
         refs = {content(registry.register("a", record("A", "x:int")))}
@@ -217,6 +248,7 @@ def test_a_server_is_trusted_by_its_authority_and_by_nothing_else() -> None:
     assert registry.credentials == [None], "nobody who was not trusted has seen the password"
 
 
+@pytest.mark.semantics("wire forms", "registry with credentials or TLS")
 def test_a_client_certificate_is_shown_where_one_is_demanded() -> None:
     authority, own = CERTIFICATES / "authority.pem", CERTIFICATES / "client.pem"
     with StandInRegistry(certificate=CERTIFICATES / "server.pem", client_authority=authority) as registry:

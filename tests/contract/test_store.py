@@ -118,14 +118,25 @@ def test_each_acquisition_takes_the_next_epoch_and_goes_on_where_the_last_one_st
             bench.store.acquire(GROUP, [refused])
     with pytest.raises(Stop, match="belongs to the group"):
         bench.store.acquire("other", [Wanted(TOPIC, "topic-1", 1, 0)])
-    bench.store.acquire("replay:x", [Wanted(TOPIC, "topic-1", 0, 3)])
+    [at] = bench.store.acquire("replay:x", [Wanted(TOPIC, "topic-1", 0, 3)]).values()
     assert [(row.group, row.epoch, row.next_offset) for row in bench.store.offsets()] == [
         (GROUP, 2, 9),
-        ("replay:x", 1, 3),
+        ("replay:x", at.epoch, 3),
     ]
     bench.store.forget_job("replay:x")
     bench.store.forget_job(GROUP)
     assert [row.group for row in bench.store.offsets()] == [GROUP]
+
+
+def test_a_job_that_begins_anew_fences_off_a_run_from_before(bench: Either) -> None:
+    wanted, places = [Wanted(TOPIC, "topic-1", 0, 3)], []
+    for _ in range(3):
+        bench.store.forget_job("replay:x")
+        [at] = bench.store.acquire("replay:x", wanted).values()
+        places.append(msgspec.structs.replace(advance(3, 5), epoch=at.epoch))
+    for earlier in places[:-1]:
+        assert isinstance(bench.apply(advance=earlier, group="replay:x"), Fenced)
+    bench.applied(advance=places[-1], group="replay:x")
 
 
 def test_only_the_epoch_that_holds_a_partition_moves_it_and_only_from_where_it_stands(bench: Either) -> None:
@@ -266,7 +277,7 @@ def test_an_event_that_cannot_be_read_outlives_a_truncate(bench: Either) -> None
 # --- key changes
 
 
-def test_what_a_delete_leaves_is_found_with_what_it_awaits_until_it_is_used_or_a_day_old(bench: Either) -> None:
+def test_what_a_delete_leaves_is_found_with_what_it_awaits_until_it_is_used_or_a_week_old(bench: Either) -> None:
     bench.applied(write(1, 1, insert=(chunk("one"), chunk("two", 1))), write(7, 1))
     bench.applied(
         msgspec.structs.replace(delete(1, 5, bench.stored(1)), leaves=(Move(MOVE, b'{"title":"t"}', OTHER_MOVE),)),
@@ -279,7 +290,9 @@ def test_what_a_delete_leaves_is_found_with_what_it_awaits_until_it_is_used_or_a
     bench.applied(write(2, 6, used=(MOVE,)))
     assert bench.store.moves(bench.generation, [MOVE, OTHER_MOVE]).keys() == {OTHER_MOVE}
     assert bench.store.expire_moves() == 0
-    bench.pass_time(25 * 3600)
+    bench.pass_time(6 * 86400)
+    assert bench.store.expire_moves() == 0
+    bench.pass_time(86401)
     assert bench.store.expire_moves() == 1
 
 
@@ -293,6 +306,18 @@ def test_who_awaits_a_key_change_is_due_as_soon_as_it_is_there(bench: Either, fi
         assert bench.store.claim_failed(10) == []
         bench.applied(each)
     assert [row.key for row in bench.store.claim_failed(10)] == [key(2)]
+
+
+def test_who_was_given_up_on_is_tried_once_more_when_its_key_change_is_there(bench: Either) -> None:
+    waiting = failing(2, 5, why=Failure("plan", "incomplete", "why"))
+    bench.applied(write(1, 1), msgspec.structs.replace(waiting, fields_complete=False, awaits=MOVE))
+    for _ in range(4):
+        bench.pass_time(86401)
+        assert len(bench.store.claim_failed(10)) == 1
+    assert [row.state for row in bench.store.list_failed()] == ["dead"]
+    bench.applied(msgspec.structs.replace(delete(1, 5, bench.stored(1)), leaves=(Move(MOVE, b"{}"),)))
+    assert [(row.key, row.state) for row in bench.store.claim_failed(10)] == [(key(2), "dead")]
+    assert bench.store.claim_failed(10) == []
 
 
 # --- failed documents

@@ -131,6 +131,24 @@ def test_columns_come_go_and_change_between_two_events(avro: World) -> None:
     assert consumer.stop() == 0
 
 
+@pytest.mark.semantics(
+    "values",
+    "NULL of a column with a default",
+    "null in JSON, by our connector files; Apicurio's Avro converter writes the default in its place",
+)
+def test_apicurios_converter_writes_a_default_in_place_of_null(avro: World) -> None:
+    """Nobody behind it can tell: docs/values.md says what to do."""
+    avro.tables = avro.tables[:1]
+    avro.tables[0] |= {"text": "{{ title }} {{ colour }}", "metadata": [], "when": None}
+    avro.source(sql.SQL("ALTER TABLE {} ADD COLUMN colour text DEFAULT 'red'").format(avro.table()))
+    insert = "INSERT INTO {} (id, title, colour) VALUES (1, 'Lamp', NULL), (2, 'Vase', 'blue')"
+    avro.source(sql.SQL(insert).format(avro.table()))
+    avro.migrate()
+    with avro.consumer():
+        avro.until(lambda: len(chunks(avro)) == 2)
+    assert {number: text for number, (text, _) in chunks(avro).items()} == {1: "Lamp red", 2: "Vase blue"}
+
+
 class Writer:
     """Writes envelopes as Avro by hand; each one's schema has another name, so that its id is its own."""
 

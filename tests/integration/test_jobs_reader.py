@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from threading import Event
 
@@ -11,8 +11,11 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 
 from consumer.errors import Stop
-from consumer.planning import Advance, Batch
-from consumer.source import Broker, Range, Reader, end_offsets, first_offsets, offsets_at
+from consumer.events import Record
+from consumer.planning import Advance, Batch, Partition
+from consumer.source import Broker, Holdings, KafkaSource, Range, Reader, end_offsets, first_offsets, offsets_at
+from consumer.source.kafka import Claim
+from consumer.store import Acquired
 from tests.world import World
 
 pytestmark = pytest.mark.stack
@@ -127,6 +130,45 @@ def test_expired_offsets_are_an_error_for_a_range_and_an_absence_for_one_record(
     found = reader.read_one(world.topic(), 0, 5)
     assert found is not None
     assert (found.offset, found.value, found.topic_id) == (5, b"5", topic_id)
+
+
+def test_a_tombstone_at_the_beginning_of_a_range_is_told_by_the_record_before_it(
+    world: World, broker: Broker, reader: Reader
+) -> None:
+    world.create_topic()
+    world.produce((b"k", b"delete"), (b"k", None))
+    topic_id = broker.topic_ids([world.topic()])[world.topic()]
+    behind = Range(world.topic(), topic_id, 0, 1, 1, 2)
+    (batch,) = read(reader, [behind])
+    [tombstone] = batch.records
+    assert (tombstone.offset, tombstone.delete is not None and tombstone.delete.value) == (1, b"delete")
+    for future in broker.admin.delete_records([TopicPartition(world.topic(), 0, 1)]).values():
+        future.result()
+    (batch,) = read(reader, [behind])
+    assert [(record.offset, record.delete) for record in batch.records] == [(1, None)]
+
+
+def test_a_member_goes_on_where_the_record_before_its_first_expired_meanwhile(world: World, broker: Broker) -> None:
+    world.create_topic()
+    world.produce((b"k", b"delete"), (b"k", None))
+
+    def acquire(claims: Sequence[Claim]) -> dict[Partition, Acquired]:
+        """Retention comes between the question where the partition begins and the first fetch."""
+        for future in broker.admin.delete_records([TopicPartition(world.topic(), 0, 1)]).values():
+            future.result()
+        return {(claim.topic, claim.partition): Acquired(1, 1) for claim in claims}
+
+    holdings = Holdings(100, 1 << 20)
+    source = KafkaSource(broker, world.name, [world.topic()], holdings, acquire, notice)
+
+    def arrived() -> list[tuple[int, Record | None]]:
+        source.poll(0.2)
+        return [(record.offset, record.delete) for record in holdings.oldest().values()]
+
+    try:
+        assert world.until(arrived) == [(1, None)]
+    finally:
+        source.close()
 
 
 def test_a_moment_becomes_an_offset_and_the_future_the_end(world: World, broker: Broker) -> None:

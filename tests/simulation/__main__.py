@@ -9,35 +9,29 @@ import time
 
 import structlog
 
-from tests.simulation.scheduler import Simulation
+from tests.simulation.scheduler import lived
 
 
 def replayed(seed: int) -> int:
     """Print the trace of one seed, the records there were, and what is wrong."""
-    simulation, wrong = Simulation(seed), ""
-    try:
-        simulation.run()
-    except Exception as fault:
-        wrong = f"{type(fault).__name__}: {fault}"
+    simulation, failure = lived(seed)
     print(*simulation.world.trace, *sorted(simulation.world.log.deliveries.values()), sep="\n")
-    print(wrong or "nothing is wrong")
-    return 1 if wrong else 0
+    print(failure or "nothing is wrong")
+    return 1 if failure else 0
 
 
 def many(first: int, seeds: int) -> int:
     """Run seeds, print those that fail and how to replay them."""
-    began, failing, commits, moves = time.process_time(), 0, 0, 0
+    began, failing, commits, steps = time.process_time(), 0, 0, 0
     for seed in range(first, first + seeds):
-        simulation = Simulation(seed)
-        try:
-            simulation.run()
-        except Exception as fault:
+        simulation, failure = lived(seed)
+        if failure:
             failing += 1
-            print(f"python -m tests.simulation {seed}  # {type(fault).__name__}: {fault}", flush=True)
-        commits, moves = commits + simulation.world.commits, moves + len(simulation.world.trace)
+            print(failure, flush=True)
+        commits, steps = commits + simulation.world.commits, steps + len(simulation.world.trace)
     seconds = time.process_time() - began
     print(
-        f"{seeds} seeds, {moves} steps, {commits} commits, {failing} failing, {seconds:.0f} s of CPU", file=sys.stderr
+        f"{seeds} seeds, {steps} steps, {commits} commits, {failing} failing, {seconds:.0f} s of CPU", file=sys.stderr
     )
     return 1 if failing else 0
 

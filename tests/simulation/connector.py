@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from consumer.events import Record
+from consumer.source import Holdings
 from tests.simulation.source import Change, Row, Source
 from tests.unit.records import TOPIC
 
@@ -56,21 +57,14 @@ class Log:
         self.deliveries[partition, offset] = placed
         self.of_key.setdefault(delivery.key, []).append(placed)
 
-    def not_at_a_tombstone(self, partition: int, offset: int) -> int:
-        """The offset, or that of the delete before it: a replay from between them would take the tombstone for new."""
-        delivery = self.deliveries.get((partition, offset))
-        return offset - 1 if delivery is not None and delivery.op == "tombstone" else offset
-
-    def begin(self, partition: int, offset: int) -> None:
-        """Somebody begins to read here: a tombstone here is told by no delete."""
-        delivery = self.deliveries.get((partition, offset))
-        if delivery is not None and delivery.op == "tombstone":
-            bare = self.deliveries[partition, offset] = delivery._replace(op="bare")
-            self.of_key[delivery.key] = [bare if each is delivery else each for each in self.of_key[delivery.key]]
-
     def read(self, partition: int, offset: int) -> Record | None:
         """The record at exactly this place."""
         return next((r for r in self.partitions[partition] if r.offset == offset), None)
+
+    def read_one_before(self, holdings: Holdings, partition: int, position: int) -> None:
+        """As every reader does where it begins: a tombstone is told by the record before it."""
+        if (record := self.read(partition, position - 1)) is not None:
+            holdings.add(record)
 
     def between(self, key: int, partition: int, start: int, end: int) -> list[Delivery]:
         """The deliveries of a row at offsets start up to, not including, end."""

@@ -49,6 +49,8 @@ class Truth:
         """`fresh` are the texts read by the model since the plan's documents were looked at."""
         for write in plan.writes:
             row = self._database.documents.get(write.key)
+            if row is not None and row.version != write.expected_version:
+                continue  # older than a truncate: it is not written, and so not compared with what is stored
             held = {chunk_hash for chunk_hash, _ in row.chunks} if row else set()
             held |= {h for used in write.used if used in self._database.moves
                      for h in self._database.moves[used][0].vectors}  # fmt: skip

@@ -150,9 +150,9 @@ class Member(Party):
         for partition in wanted:
             epoch, position = taken[TOPIC, partition]
             end = self.world.log.ends[partition]
-            self.world.log.begin(partition, position)
             self.world.holders[GROUP, partition] = self, epoch
             self.holdings.acquire((TOPIC, partition), TOPIC_ID, epoch, position, end)
+            self.world.log.read_one_before(self.holdings, partition, position)
             self.unacquired.discard(partition)
 
     def lose(self, partitions: Iterable[int]) -> None:
@@ -285,10 +285,9 @@ class Replay(Party):
         wanted = Wanted(TOPIC, TOPIC_ID, self._partition, min(self._start, self._end))
         (epoch, position), *_ = self.store.acquire(group, [wanted]).values()
         holdings = Holdings(self.world.profile.max_events, 1 << 30)
-        if self.world.log.not_at_a_tombstone(self._partition, position) != position:
-            return
         self.world.holders[group, self._partition] = self, epoch
         holdings.acquire(place, TOPIC_ID, epoch, position, self._end)
+        self.world.log.read_one_before(holdings, self._partition, position)
         while holdings.held[place].taken < self._end:
             for record in self.world.log.partitions[self._partition]:
                 if holdings.held[place].fetched <= record.offset < self._end and holdings.room:

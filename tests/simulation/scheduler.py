@@ -27,6 +27,7 @@ class Simulation:
             tokens_per_second=random.choice((2.0, 1e9, 1e9)),
             hiccups=random.choice((1, 2)),
             trouble=often(0.7, 0.04),
+            slow=often(0.3, 0.3),
             interrupt=random.choice((0.15, 0.4)),
         )
         source = Source(toast=random.random() < 0.6)
@@ -172,8 +173,17 @@ class Simulation:
         partition = self.random.randrange(len(self.world.log.partitions))
         end = self.world.next_offset(partition)
         if end and len(self.world.replays) < 2:
-            start = self.world.log.not_at_a_tombstone(partition, self.random.randrange(end))
-            self.world.replay(partition, start, force=self.random.random() < 0.4)
+            self.world.replay(partition, self.random.randrange(end), force=self.random.random() < 0.4)
 
     def _pass_time(self) -> None:
         self.world.pass_time(self.random.choice((1, 30, 300, 2000)))
+
+
+def lived(seed: int, life: Callable[[int], Simulation] = Simulation) -> tuple[Simulation, str]:
+    """The life of one seed; if it failed the line that runs it again, and what is wrong."""
+    simulation = life(seed)
+    try:
+        simulation.run()
+    except Exception as fault:
+        return simulation, f"python -m tests.simulation {seed}  # {type(fault).__name__}: {fault}"
+    return simulation, ""

@@ -1,35 +1,15 @@
-"""Named schedules: one interleaving each that the protocol exists for. Every commit and the end are checked as ever."""
+"""Named schedules of order: one interleaving each that guard, marker and moves exist for.
+
+Every commit and the end are checked as ever.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-from consumer.errors import Retry
 from tests.simulation.invariants import document_key
-from tests.simulation.source import Row, Source
-from tests.simulation.world import World
-from tests.store_standin import StoredRow
-from tests.unit.records import TOPIC
-
-FIRST, SECOND = Row("a b", "c d"), Row("b a", "c d")
-
-
-def world(*, toast: bool = False) -> World:
-    """Key 1 is in partition 1, key 2 in partition 0; every step lets the script decide who goes on."""
-    return World(source=Source(toast))
-
-
-def stored(w: World, key: int) -> StoredRow:
-    return w.database.documents[document_key(key)]
-
-
-def happened(w: World, *statements: tuple[object, ...]) -> None:
-    """Each statement in a transaction of its own, delivered at once."""
-    for name, *arguments in statements:
-        getattr(w.source, str(name))(*arguments)
-        w.source.commit()
-    w.connector.deliver()
-
+from tests.simulation.script import FIRST, SECOND, happened, stored, world
+from tests.simulation.source import Row
 
 # --- the guard's invariant
 
@@ -59,9 +39,30 @@ def test_an_update_that_changes_nothing_moves_the_offset_alone() -> None:
     w.rest()
 
 
+# --- redelivery
+
+
+@pytest.mark.semantics("order", "events that a restarted connector delivers again")
+@pytest.mark.parametrize("position", range(4))
+@pytest.mark.parametrize("at_once", [1, 2, 5])
+def test_what_a_restarted_connector_delivers_again_moves_nothing_back(position: int, at_once: int) -> None:
+    """However it is cut into batches, and by whomever it is read."""
+    w = world()
+    happened(w, ("insert", 1, FIRST), ("delete", 1), ("insert", 1, FIRST), ("update", 1, SECOND))
+    w.member(0, 1).work()
+    version = stored(w, 1).version
+    w.connector.restart(position)
+    while w.connector.behind:
+        w.connector.deliver(at_once)
+        w.member(0, 1).work()
+        assert (stored(w, 1).version, stored(w, 1).texts) == (version, ("b a", "c d"))
+    w.rest()
+
+
 # --- replay beside live
 
 
+@pytest.mark.semantics("operations", "replay of a range beside a running group")
 @pytest.mark.parametrize(
     ("step", "force"),
     [("lookup", False), ("begin", False), ("lookup", True), ("details", True), ("embed", True), ("begin", True)],
@@ -97,9 +98,29 @@ def test_a_forced_replay_leaves_a_key_change_on_its_way_alone() -> None:
     w.rest()
 
 
+def test_a_replay_that_begins_anew_fences_off_an_earlier_run_of_it() -> None:
+    """Between the two a third has come to the end and removed the progress: the earlier one must not take it for its
+    own."""
+    w = world()
+    happened(w, ("insert", 1, FIRST))
+    w.member(0, 1).work()
+    earlier, done, anew = (w.replay(1, 0) for _ in range(3))
+    assert earlier.task is not None
+    assert done.task is not None
+    assert anew.task is not None
+    earlier.task.until("begin")
+    done.task.to_the_end()
+    anew.task.until("begin")
+    earlier.task.to_the_end()
+    anew.task.to_the_end()
+    assert w.trace[-2:] == [f"{anew.name}: commit", f"{anew.name}: committed"], "and the other committed nothing"
+    w.rest()
+
+
 # --- truncate stragglers
 
 
+@pytest.mark.semantics("operations", "event from before a truncate, read after it")
 @pytest.mark.parametrize("step", ["lookup", "embed", "begin", "never"])
 def test_a_straggler_of_another_partition_goes_with_the_truncate_or_is_dropped(step: str) -> None:
     w = world()
@@ -136,6 +157,7 @@ def test_an_unreadable_event_behind_a_truncate_is_not_lost() -> None:
 # --- key changes across partitions
 
 
+@pytest.mark.semantics("operations", "primary-key change across two partitions on two consumers, in either order")
 @pytest.mark.parametrize("first", ["the insert", "the delete"])
 def test_a_key_change_across_partitions_keeps_its_column_and_its_vectors_in_either_order(first: str) -> None:
     w = world(toast=True)
@@ -172,6 +194,7 @@ def test_the_two_halves_of_a_key_change_applied_at_the_same_time_find_each_other
 # --- partitions added
 
 
+@pytest.mark.semantics("order", "partitions added to a topic, so that keys move")
 @pytest.mark.parametrize("first", ["the old partition", "the new partition"])
 def test_a_row_whose_key_has_moved_to_a_new_partition_ends_at_its_last_state(first: str) -> None:
     w = world()
@@ -185,85 +208,22 @@ def test_a_row_whose_key_has_moved_to_a_new_partition_ends_at_its_last_state(fir
     w.rest()
 
 
-# --- fence at a rebalance
-
-
-@pytest.mark.parametrize("notice", ["late", "never"])
-@pytest.mark.parametrize("step", ["lookup", "embed", "begin", "committed"])
-def test_a_former_owner_writes_nothing_once_the_partition_has_another(step: str, notice: str) -> None:
-    w = world()
-    former = w.member(0, 1)
-    happened(w, ("insert", 1, FIRST))
-    former.start().until(step)
-    heir = w.join()
-    w.assign(1, heir, notice=notice)
-    happened(w, ("update", 1, SECOND))
-    heir.work()
-    version = stored(w, 1).version
-    former.end()
-    assert (stored(w, 1).texts, stored(w, 1).version) == (("b a", "c d"), version)
-    w.rest()
-
-
-@pytest.mark.parametrize("step", ["lookup", "embed", "begin", "committed"])
-def test_what_a_crashed_member_has_not_committed_is_read_again(step: str) -> None:
+def test_an_event_that_could_not_be_read_is_not_forgotten_for_one_of_the_new_partition() -> None:
+    """Nothing tells which of the two is newer."""
     w = world()
     member = w.member(0, 1)
-    happened(w, ("insert", 1, FIRST))
-    member.start().until(step)
-    w.crash(member)
-    w.member(0, 1).work()
-    assert (stored(w, 1).version, stored(w, 1).texts) == (1, ("a b", "c d"))
-    w.rest()
-
-
-# --- lost COMMIT
-
-
-@pytest.mark.parametrize("step", ["commit", "committed"])
-def test_a_commit_whose_reply_is_lost_is_found_out_and_never_done_twice(step: str) -> None:
-    w = world()
-    member = w.member(0, 1)
-    happened(w, ("insert", 1, FIRST))
-    w.planned[member.name, step] = Retry("The connection is gone.")
+    happened(w, ("insert", 2, FIRST))
+    w.connector.junk = 1.0
+    happened(w, ("update", 2, SECOND))
     member.work()
-    assert (stored(w, 1).version, w.next_offset(1)) == (1, 1)
-    assert member.holdings.held[TOPIC, 1].stored == 1, "it knows, and nobody has fenced it"
-    w.rest()
-
-
-@pytest.mark.parametrize("step", ["commit", "committed"])
-def test_a_lost_commit_and_a_new_owner_before_it_is_found_out(step: str) -> None:
-    w = world()
-    former = w.member(0, 1)
-    happened(w, ("insert", 1, FIRST))
-    w.planned[former.name, step] = Retry("The connection is gone.")
-    former.start().until("wait")
-    heir = w.join()
-    w.assign(1, heir, notice="late")
-    heir.work()
-    former.end()
-    assert (stored(w, 1).version, w.next_offset(1)) == (1, 1)
-    w.rest()
-
-
-# --- a refused value beside another writer
-
-
-def test_a_refused_document_that_another_writer_changes_meanwhile_stops_nobody() -> None:
-    """It is refused at first; by the time its document is looked for, it is another's."""
-    w = world()
-    member = w.member(0, 1)
-    happened(w, ("insert", 1, FIRST))
+    assert stored(w, 2).write.state == "failed"
+    w.connector.junk = 0.0
+    w.log.add_partition()
+    w.connector.restart(0)
+    w.connector.deliver(1)  # the insert again, in partition 2
+    w.assign(2, member)
     member.work()
-    happened(w, ("update", 1, Row("p", "c")))
-    former = w.owners[1]
-    task = former.start()
-    task.until("begin")  # apply
-    task.until("begin")  # the rehearsal of what was refused
-    heir = w.join()
-    w.assign(1, heir, notice="late")
-    heir.work()
-    former.end()
-    assert stored(w, 1).write.state == "failed"
+    [listed] = w.database.failed.rows.values()
+    assert (stored(w, 2).texts, listed.key, listed.partition, listed.offset) == (("a b", "c d"), None, 0, 1)
     w.rest()
+    assert stored(w, 2).texts == ("b a", "c d")

@@ -14,6 +14,7 @@ from tests.simulation.invariants import Truth
 from tests.simulation.model import Model
 from tests.simulation.party import Member, Party, Replay
 from tests.simulation.source import Source
+from tests.simulation.tasks import Task
 from tests.store_standin import Database
 
 GENERATION = Generation(1, "live", b"", "model", 2, "vector", "cosine", 16, 64, "chunks_1")
@@ -26,13 +27,15 @@ class Violation(AssertionError):
 
 @dataclass(slots=True)
 class Profile:
-    """What a world is like. `trouble` is how often a question to the store goes wrong."""
+    """What a world is like. `trouble` is how often a question to the store goes wrong, `slow` how often an embed takes
+    so long that others come and go, and failed documents fall due, meanwhile."""
 
     partitions: int = 2
     max_events: int = 50
     tokens_per_second: float = 1e9
     hiccups: int = 1
     trouble: float = 0.0
+    slow: float = 0.0
     interrupt: float = 1.0  # how often others come between two steps
 
 
@@ -71,6 +74,8 @@ class World:
             self.commits += 1
             self.complain(*self.truth.after_commit())
         self.trouble(party, step)
+        if step == "embed" and party.task and self.profile.slow and self.random.random() < self.profile.slow:
+            self._embed_slowly(party, party.task)
         if step not in AT_ONCE and party.task and self.random.random() < self.profile.interrupt:
             party.task.pause(step)
 
@@ -83,6 +88,13 @@ class World:
             if step not in ("embed", "wait"):
                 self.tell(party, f"{step} fails")
                 raise (TooSlow if slow else Retry)(f"{step} failed.")
+
+    def _embed_slowly(self, party: Party, task: Task) -> None:
+        """Several times others have their turn."""
+        for _ in range(self.random.randint(2, 12)):
+            self.tell(party, "is still embedding")
+            self.pass_time(self.random.choice((1, 30, 300, 2000)))
+            task.pause("embed")
 
     def _only_the_last(self, party: Party) -> None:
         """Nobody moves a partition but who took it over last."""
@@ -195,7 +207,7 @@ class World:
 
     def rest(self) -> None:
         """No more trouble: everything is delivered, read, and tried again until nothing is left to try."""
-        self.profile.trouble, self.profile.interrupt = 0.0, 0.0
+        self.profile.trouble = self.profile.interrupt = self.profile.slow = 0.0
         self.connector.deliver()
         self.tell("world", "rests")
         for replay in self.replays:

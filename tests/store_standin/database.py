@@ -122,10 +122,10 @@ class FailedDocuments:
         return claimed
 
     def wake(self, keys: Collection[DocumentKey], now: datetime) -> None:
-        """Due at once, if not dead."""
+        """Due at once; what was given up on has a last chance."""
         for row in list(self.rows.values()):
-            if row.key in keys and row.state == "retrying":
-                self.rows[row.failure_id] = replace(row, next_attempt_at=now)
+            if row.key in keys:
+                self.rows[row.failure_id] = replace(row, next_attempt_at=now, state="retrying")
 
     def forget(self, keys: Collection[DocumentKey]) -> None:
         """These documents are failed no longer."""
@@ -148,6 +148,7 @@ class Database:
     moves: dict[bytes, tuple[Move, datetime]] = field(default_factory=dict)
     failed: FailedDocuments = field(default_factory=FailedDocuments)
     heartbeats: dict[str, int] = field(default_factory=dict)
+    acquisitions: int = 0
 
     def rows(self, document_ids: Iterable[int]) -> dict[int, StoredRow]:
         """The documents of these ids, as far as they are there."""

@@ -109,10 +109,11 @@ class StandInStore:
         others = [owner for owner, _ in rows if owner != group and not owner.startswith(JOB)]
         if others and not group.startswith(JOB):
             raise Stop(f"The schema belongs to the group {others[0]}, this is {group}.", "", "")
-        taken = {}
+        self._database.acquisitions += 1
+        never_given, taken = self._database.acquisitions if group.startswith(JOB) else 0, {}
         for topic, topic_id, partition, low in partitions:
             place = TopicPartition(topic, partition)
-            row = rows.get((group, place)) or StoredOffset(group, topic, topic_id, partition, 0, low, now)
+            row = rows.get((group, place)) or StoredOffset(group, topic, topic_id, partition, never_given, low, now)
             if row.topic_id != topic_id:
                 raise Stop(f"The topic of {topic} [{partition}] was deleted and created again.", "", "")
             if row.next_offset < low:
@@ -150,7 +151,7 @@ class StandInStore:
 
     def expire_moves(self) -> int:
         moves, now = self._database.moves, self._database.now
-        gone = [move_id for move_id, (_, left_at) in moves.items() if left_at < now - timedelta(days=1)]
+        gone = [move_id for move_id, (_, left_at) in moves.items() if left_at < now - timedelta(days=7)]
         for move_id in gone:
             del moves[move_id]
         return len(gone)

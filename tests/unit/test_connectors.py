@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 CONNECTORS = Path(__file__).parents[2] / "connectors"
 # Avro is stricter about names than JSON.
 AVRO_ONLY = {"schema.name.adjustment.mode": "avro", "field.name.adjustment.mode": "avro"}
@@ -36,3 +38,12 @@ def test_avro_values_name_their_schema_by_the_id_of_the_confluent_compatible_api
     prefix = "value.converter.apicurio.registry."
     given = {n.removeprefix(prefix): v for n, v in config("postgres-avro").items() if n.startswith(prefix)}
     assert (given["headers.enabled"], given["as-confluent"], given["use-id"]) == ("false", "true", "contentId")
+
+
+@pytest.mark.semantics("values", "NULL of a column with a default")
+@pytest.mark.parametrize("name", ["postgres-json", "postgres-avro", "mariadb-json"])
+def test_json_keeps_null_where_a_column_has_a_default(name: str) -> None:
+    given = config(name)
+    for part in ("key", "value"):
+        if given[f"{part}.converter"] == "org.apache.kafka.connect.json.JsonConverter":
+            assert given[f"{part}.converter.replace.null.with.default"] == "false"

@@ -95,6 +95,19 @@ def test_what_is_no_change_event_is_rejected_with_its_reason(value: bytes, error
     assert (caught.value.stage, caught.value.error_type) == ("decode", error_type)
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("place", ["value", "key"])
+@pytest.mark.semantics("wire forms", "bytes that are not UTF-8", "rejected by what they stand in, never replaced")
+def test_bytes_that_are_not_utf_8_are_rejected(place: str, wrapped: bool) -> None:
+    bad = {name: b"\xc3\x28" if name == place else b"x" for name in ("value", "key")}
+    value = b'{"op":"c","after":{"id":1,"title":"' + bad["value"] + b'"}}'
+    if wrapped:
+        value = b'{"schema":{"type":"struct"},"payload":' + value + b"}"
+    with pytest.raises(Reject) as caught:
+        decode_event(msgspec.structs.replace(record(1, "c", ROW), key=b'{"id":"' + bad["key"] + b'"}', value=value))
+    assert caught.value.error_type == f"{place}_undecodable"
+
+
 @given(st.binary(max_size=200))
 @pytest.mark.semantics("wire forms", "bytes that are no change event")
 def test_any_bytes_are_an_event_or_a_reject(value: bytes) -> None:
@@ -175,6 +188,9 @@ def test_a_sequence_beyond_64_bits_is_no_sequence() -> None:
     assert decode_event(record(1, "u", ROW, lsn=10**30)).order.sequence is None
 
 
+@pytest.mark.semantics(
+    "operations", '`snapshot` null, false, "false", or any other', "`op` alone tells a read from a change"
+)
 @pytest.mark.parametrize("snapshot", [None, False, "false", True, "true", "first", "last", "incremental"])
 def test_every_way_to_say_snapshot_is_read(snapshot: Any) -> None:
     event = _sourced("u", snapshot=snapshot, ts_ms=3, sequence='["1","2"]')

@@ -10,6 +10,7 @@ import tracemalloc
 from typing import Any
 
 import fastavro
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -104,6 +105,7 @@ def _empty(schema: Any) -> bool:
 
 @settings(max_examples=300, deadline=None)
 @given(schema_and_value())
+@pytest.mark.semantics("wire forms", "nested records, nullable unions and named types in Avro")
 def test_any_schema_is_read_as_the_reference_reads_it(made: tuple[Any, Any]) -> None:
     column, value = made
     schema = envelope(column)
@@ -150,7 +152,16 @@ def test_a_delete_and_a_truncate_have_no_row() -> None:
     schema = envelope("string")
     deleted = read(schema, event_of(schema, None, "d"))
     assert (deleted.op, deleted.after, deleted.key, deleted.order.sequence) == ("d", None, b'{"id":1}', (1, 2))
-    assert read(schema, event_of(schema, None, "t")).key == b""
+    truncate = read(schema, event_of(schema, None, "t"))
+    assert (truncate.key, truncate.table) == (b"", None)
+
+
+def test_a_truncate_names_its_table() -> None:
+    schema, names = envelope("string"), {"name": "shop", "db": "d", "schema": "public", "table": "items"}
+    schema["fields"][2]["type"]["fields"] += [{"name": name, "type": "string"} for name in names]
+    datum = {"op": "t", "ts_ms": 5, "source": {"ts_ms": 3, "sequence": '["1","2"]', **names}}
+    event = read(schema, Record(TOPIC, "i", 0, 1, 1, None, FRAME + written(schema, datum), 5))
+    assert (event.table, event.order.sequence) == ("shop.public.items", (1, 2))
 
 
 @pytest.mark.semantics("wire forms", "columns added, dropped, renamed or retyped mid-stream")
@@ -164,6 +175,43 @@ def test_each_record_is_read_by_the_schema_it_was_written_with() -> None:
         assert read(schema, event_of(schema, {name: value}), form=form).after == after
 
 
+@pytest.mark.parametrize("framing", ["auto", "its own"])
+@pytest.mark.parametrize(
+    ("kind", "frame", "headers"),
+    [
+        ("confluent", FRAME, ()),
+        ("apicurio8", b"\0" + (7).to_bytes(8, "big"), ()),
+        ("headers", b"", (("apicurio.value.globalId", (7).to_bytes(8, "big")), ("apicurio.value.encoding", b"BINARY"))),
+        ("headers", b"", (("apicurio.value.contentId", (7).to_bytes(8, "big")),)),
+    ],
+)
+@pytest.mark.semantics("wire forms", "framing: Confluent and Apicurio 4 bytes, Apicurio 8 bytes, Apicurio headers")
+def test_an_event_is_the_same_in_every_framing(kind: Any, frame: bytes, headers: Any, framing: str) -> None:
+    schema, form = envelope("string"), Form(framing="auto" if framing == "auto" else kind)
+    expected = event_of(schema, {"v": "x"})
+    body = (expected.value or b"").removeprefix(FRAME)
+    framed = msgspec.structs.replace(expected, value=frame + body, headers=headers)
+    [ref] = schema_refs([framed], {TOPIC: table(form=form)})
+    assert decode_event(framed, form, {ref: AvroSchema(json.dumps(schema))}) == read(schema, expected)
+
+
+@pytest.mark.semantics(
+    "wire forms",
+    "nested records, nullable unions and named types in Avro",
+    "read as the reference implementation reads them",
+)
+def test_a_type_is_named_once_and_used_again() -> None:
+    point = {"type": "record", "name": "Point", "fields": [{"name": "x", "type": "int"}]}
+    mood = {"type": "enum", "name": "Mood", "symbols": ["glad", "sad"]}
+    fields = {"a": point, "b": ["null", "Point"], "c": {"type": "array", "items": "Point"}, "d": mood, "e": "Mood"}
+    named = [{"name": name, "type": kind} for name, kind in fields.items()]
+    schema = envelope(["null", {"type": "record", "name": "Nested", "fields": named}])
+    value = {"a": {"x": 1}, "b": None, "c": [{"x": 2}, {"x": 3}], "d": "sad", "e": "glad"}
+    for each in (value, value | {"b": {"x": 4}}, None):
+        assert read(schema, event_of(schema, {"v": each})).after == {"v": each}
+
+
+@pytest.mark.semantics("wire forms", "nested records, nullable unions and named types in Avro")
 def test_types_may_come_from_referenced_schemas() -> None:
     point = {"type": "record", "name": "geo.Point", "fields": [{"name": "x", "type": "int"}]}
     schema = envelope("geo.Point")

@@ -34,6 +34,7 @@ def same(after: dict[str, Any] | None, wanted: dict[str, Any]) -> bool:
     return after is not None and json.dumps(after, sort_keys=True) == json.dumps(wanted, sort_keys=True)
 
 
+@pytest.mark.semantics("values", "NULL of a column with a default")
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("mode", MODES)
 def test_snapshot_and_stream_give_the_canonical_row_in_every_mode(mode: str, op: str) -> None:
@@ -134,6 +135,14 @@ def test_hand_made_values(value: Any, shape: dict[str, Any], canonical: Any, wir
 
 def test_a_numeric_as_a_json_number_keeps_its_scale() -> None:
     assert decode(connect(12.3, **DECIMAL, parameters={"scale": "2"})).after == {"v": "12.30"}
+
+
+def test_an_unsigned_64_bit_number_is_one_value_from_every_wire_where_it_is_declared() -> None:
+    form, text = Form(types=declared_types("t", {"v": "numeric(20,0)"})), "18446744073709551615"
+    with_schema = connect("AP//////////", **DECIMAL, parameters={"scale": "0"})
+    plain = b'{"id":1}', json.dumps({"op": "c", "after": {"v": int(text)}}).encode()
+    values = [decode(with_schema, form).after, decode_as_avro(with_schema, form).after, decode(plain, form).after]
+    assert values == [{"v": text}] * 3
 
 
 def test_the_largest_numerics_are_read_and_larger_ones_refused() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -380,6 +382,37 @@ def test_truncate_follows_the_tables_policy() -> None:
         take_in([record(6, "t", ts_us=8)], {TOPIC: table(on_truncate="stop")})
 
 
+def truncated(table_name: str, *, wrapped: bool, schema: str | None = "public") -> Record:
+    source = {"name": "shop", "db": "inventory", "schema": schema, "table": table_name, "ts_us": 8}
+    envelope: dict[str, Any] = {"op": "t", "source": source}
+    value = json.dumps({"schema": {"type": "struct"}, "payload": envelope} if wrapped else envelope).encode()
+    return msgspec.structs.replace(record(6, "t"), key=None, value=value)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.semantics(
+    "operations",
+    "truncate (`t`) in a topic that a router chose",
+    "the process stops (exit 4), unless `source` has the table's name: rows of other tables are never deleted",
+)
+def test_a_truncate_empties_no_source_but_its_tables_own(wrapped: bool) -> None:
+    own, routed = table(), replace(table(), topic=TOPIC, source="everything")
+    assert len(take_in([truncated("items", wrapped=wrapped)], {TOPIC: own}).truncates) == 1
+    mine = replace(routed, source="shop.public.orders")
+    assert len(take_in([truncated("orders", wrapped=wrapped)], {TOPIC: mine}).truncates) == 1
+    with pytest.raises(Stop, match=r"table shop\.public\.orders was truncated") as stop:
+        take_in([truncated("orders", wrapped=wrapped)], {TOPIC: routed})
+    assert stop.value.exit_code == 4
+    ignored = take_in([truncated("orders", wrapped=wrapped)], {TOPIC: replace(routed, on_truncate="ignore")})
+    assert (ignored.truncates, [o.outcome for o in ignored.outcomes]) == ([], ["ignored"])
+
+
+def test_a_truncated_table_is_known_by_its_topic_whatever_that_cannot_spell() -> None:
+    odd = replace(table(), topic="shop.inventory.my_odd_table", source="x")
+    event = msgspec.structs.replace(truncated("my odd-table", wrapped=False, schema=None), topic=odd.topic)
+    assert len(take_in([event], {odd.topic: odd}).truncates) == 1
+
+
 steps = st.lists(
     st.tuples(
         st.sampled_from(["c", "u", "d", "toast", "junk"]),
@@ -463,16 +496,27 @@ def test_an_undecodable_event_of_another_partition_fails_by_itself() -> None:
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_an_undecodable_first_event_stays_known_when_another_partition_takes_the_document(
-    at_once: bool,
+@pytest.mark.parametrize("before", [None, 100, 101])
+def test_an_undecodable_event_stays_known_when_another_partition_takes_the_document(
+    before: int | None, at_once: bool
 ) -> None:
+    """It is newer than the event at `before`, and may be newer than that of the other partition."""
     memory = Memory()
-    junk = msgspec.structs.replace(record(0, "u", row(), partition=1), value=b"junk")
-    older = record(0, "c", row(), lsn=1, ts_us=100)
-    for batch in [(junk, older)] if at_once else [(junk,), (older,)]:
+    known = [] if before is None else [record(0, "c", row("x"), partition=1, ts_us=before)]
+    junk = msgspec.structs.replace(record(1, "u", row(), partition=1), value=b"junk")
+    other = record(0, "c", row(), lsn=1, ts_us=101)
+    for batch in [(*known, junk, other)] if at_once else [known, [junk], [other]]:
         memory.apply(*batch)
-    assert [(r.partition, r.offset) for r in memory.rejects] == [(1, 0)]
+    assert [(r.partition, r.offset) for r in memory.rejects] == [(1, 1)]
     assert memory.text() == [["one two three"]]
+
+
+def test_a_failed_event_that_was_read_is_settled_by_a_newer_one_of_another_partition() -> None:
+    memory = Memory()
+    memory.apply(record(0, "u", row("x", TOAST), partition=1, lsn=1, ts_us=100))
+    assert [head.state for head in memory.heads.values()] == ["failed"]
+    memory.apply(record(0, "u", row(), lsn=2, ts_us=101))
+    assert (memory.rejects, memory.text()) == ([], [["one two three"]])
 
 
 def test_a_record_without_a_key_fails_by_what_is_wrong_with_its_value() -> None:
