@@ -7,11 +7,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import decode, freshness, memory
+from benchmarks import chunks, decode, freshness, memory
 from benchmarks.figures import Figure, machine, report
 from consumer.local import Endpoints, Stack
 
 GROUPS: dict[str, Callable[[Endpoints, Path], Sequence[Figure]]] = {
+    "chunks": chunks.measure,
     "decode": decode.measure,
     "freshness": freshness.measure,
     "memory": memory.measure,
