@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import decode, demo, freshness, memory
+from benchmarks import chunks, decode, demo, freshness, memory
 from benchmarks.figures import Figure, machine, report
 from consumer.local import Endpoints, Stack
 
-# Those that bring their own stack, and must not share the machine with another.
-ALONE: dict[str, Callable[[Path], Sequence[Figure]]] = {"demo": demo.measure}
+# Those that need no stack or bring their own, and must not share the machine with another.
+ALONE: dict[str, Callable[[Path], Sequence[Figure]]] = {"chunks": chunks.measure, "demo": demo.measure}
 GROUPS: dict[str, Callable[[Endpoints, Path], Sequence[Figure]]] = {
     "decode": decode.measure,
     "freshness": freshness.measure,
@@ -26,7 +26,7 @@ def main() -> None:
     only = parser.parse_args().only
     with tempfile.TemporaryDirectory() as folder:
         chosen = [only] if only else [*ALONE, *GROUPS]
-        for group in ALONE.keys() & set(chosen):
+        for group in [group for group in chosen if group in ALONE]:
             facts = machine()
             report(ALONE[group](Path(folder)), facts, group)
         if shared := [group for group in chosen if group in GROUPS]:

@@ -22,6 +22,7 @@ import jinja2.meta
 import numpy as np
 from tokenizers import Tokenizer
 
+from tests.cuts import stable_spans, window_spans
 from tests.states import Name, Row, StoreState, name_of
 from tests.topic_log import Event, fold, up_to
 
@@ -78,8 +79,8 @@ class Oracle:
             self._templates[template] = self._jinja.from_string(template)
         return self._templates[template].render(row)
 
-    def _cut(self, text: str, chunk: Mapping[str, int]) -> Iterator[str]:
-        """Windows of whole words: each as long as the room allows, beginning with what fits of the one before."""
+    def _cut(self, text: str, chunk: Mapping[str, Any]) -> Iterator[str]:
+        """The chunks' texts: spans of whole words."""
         starts = self._words(text)
         room = chunk["max_tokens"] - self._special_tokens
         tokens = [0, *accumulate(size for _, size in starts)]
@@ -87,18 +88,9 @@ class Oracle:
             yield from [text] if starts else []
             return
         characters = [0, *(start for start, _ in starts[1:]), len(text)]
-        first = end = 0
-        while end < len(starts):
-            while tokens[end + 1] - tokens[first] > room:
-                first += 1
-            assert first <= end, "a word longer than a window: not in these workloads"
-            while end < len(starts) and tokens[end + 1] - tokens[first] <= room:
-                end += 1
+        cut = window_spans if chunk.get("method") == "windows" else stable_spans
+        for first, end in cut(text, characters, tokens, room, chunk["overlap"]):
             yield text[characters[first] : characters[end]].rstrip()
-            back = end
-            while back - 1 > first and tokens[end] - tokens[back - 1] <= chunk["overlap"]:
-                back -= 1
-            first = back
 
     def _words(self, text: str) -> list[tuple[int, int]]:
         """(first character, tokens) of each word; tokens that share a character are never parted."""

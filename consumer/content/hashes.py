@@ -57,7 +57,7 @@ def fields_hash(columns: Iterable[str], row: Mapping[str, object]) -> bytes:
 
 def table_hash(spec: ContentSpec) -> bytes:
     """Hash of everything in a table's settings that decides its text, its metadata and its chunks."""
-    chunk = [spec.chunk.max_tokens, spec.chunk.overlap]
+    chunk = [spec.chunk.method, spec.chunk.max_tokens, spec.chunk.overlap]
     return sha256(_encode([_TABLE_FORMAT, spec.text, spec.when, list(spec.metadata), chunk])).digest()
 
 

@@ -100,7 +100,7 @@ def vector_space(settings: Settings, engine: Engine) -> VectorSpace:
 
 def content_spec(entry: TableSettings) -> ContentSpec:
     """What one entry of `tables` says about content."""
-    chunk = ChunkSpec(entry.chunk.max_tokens, entry.chunk.overlap)
+    chunk = ChunkSpec(entry.chunk.max_tokens, entry.chunk.overlap, entry.chunk.method)
     return ContentSpec(entry.source, entry.text, entry.when, entry.metadata, chunk)
 
 

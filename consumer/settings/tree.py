@@ -156,8 +156,13 @@ class LogSettings(Section):
 
 
 class ChunkSettings(Section):
-    """Length of a chunk and what it shares with the one before, in tokens of the model."""
+    """How a text is cut, the length of a chunk and what it shares with the one before, in tokens of the model."""
 
+    method: Literal["stable", "windows"] = Field(
+        "stable",
+        description="stable: at sentence ends that the content chooses, so that an edit embeds little again; "
+        "windows: every chunk as long as it may be",
+    )
     max_tokens: int = Field(256, ge=8)
     overlap: int = Field(32, ge=0)
 

@@ -111,7 +111,10 @@ blanks = st.sampled_from([" ", "", "  ", "\n"])
 anything = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 texts = st.lists(st.tuples(fragments | anything, blanks), max_size=60).map(lambda parts: "".join(map("".join, parts)))
 specs = st.builds(
-    lambda room, overlap: ChunkSpec(room + 2, min(overlap, room - 1)), st.integers(8, 40), st.integers(0, 20)
+    lambda room, overlap, method: ChunkSpec(room + 2, min(overlap, room - 1), method),
+    st.integers(8, 40),
+    st.integers(0, 20),
+    st.sampled_from(["stable", "windows"]),
 )
 
 

@@ -159,7 +159,7 @@ def _load() -> Engine:
 
 def _expected(rows: Sequence[Row], engine: Engine) -> list[StoredChunk]:
     texts = [f"{row.name}\n\n{row.text}" for row in rows]
-    pieces = chunk_batch(texts, ChunkSpec(**CHUNK), engine.tokenizer)
+    pieces = chunk_batch(texts, ChunkSpec(CHUNK["max_tokens"], CHUNK["overlap"]), engine.tokenizer)
     return [
         StoredChunk(row.id, piece.no, piece.text, {column: getattr(row, column) for column in METADATA})
         for row, found in zip(rows, pieces, strict=True)
