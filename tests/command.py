@@ -18,6 +18,8 @@ from typing import Any
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests import crash_points
+
 _fork = multiprocessing.get_context("forkserver")
 _fork.set_forkserver_preload(["tests.preload"])
 
@@ -41,6 +43,7 @@ def _become_command(
 
     os.environ.clear()
     os.environ.update(environment)
+    crash_points.arm(environment.get(crash_points.VARIABLE))
     sys.argv = ["embed-consumer", *arguments]
     # As in a terminal, even where the tests run in the background of a shell, which ignores Ctrl-C there.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -94,6 +97,10 @@ class CommandProcess:
         """SIGKILL: no clean-up of any kind."""
         self._process.kill()
         self._process.join(10)
+
+    def die(self) -> None:
+        """SIGKILL, without waiting for the end: from any thread."""
+        self.signal(signal.SIGKILL)
 
     def stop(self, timeout: float = 60) -> int:
         """SIGTERM, and the exit code."""

@@ -26,6 +26,10 @@ _LONGEST_PAUSE = 15.0
 # Seconds a whole transaction may take, where the server can tell; a batch that needs longer is halved.
 _LONGEST_TRANSACTION = 30.0
 
+# How much longer than the server itself the client waits for its answer. A server or pooler that hangs ends no
+# statement in time, and where the network is well no keepalive tells.
+_GRACE = 5.0
+
 # Tables are named without a schema everywhere else: the path holds ours and the extension's, nothing else.
 # A client that freezes between two messages of a pipeline is neither idle nor in a statement: only transaction_timeout
 # (PostgreSQL 17 and later) ends its transaction and frees the offset rows that its successor waits for.
@@ -78,19 +82,38 @@ def target(dsn: str, schema: str) -> Target:
     return Target(dsn, schema, where)
 
 
-def connect(where: Target, answer_within: float) -> psycopg.Connection[Any]:
+class Session(psycopg.Connection[Any]):
+    """A connection on which no wait for the server is endless, unless it is to be: `hurried` false."""
+
+    answer_within = 0.0
+    hurried = True
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Every exchange with the server goes through here. No answer in time: closed, for what it does is unknown."""
+        if timeout is None and self.hurried and self.answer_within:
+            timeout = self.answer_within + _GRACE
+        try:
+            return super().wait(gen, interval, timeout)
+        except psycopg.OperationalError as error:
+            if not error.sqlstate:
+                self.pgconn.finish()
+            raise
+
+
+def connect(where: Target, answer_within: float) -> Session:
     """Open a connection in autocommit mode; transactions are written out where they are used.
 
     `answer_within` seconds bound the attempt and each statement; 0: statements may take as long as they want.
     """
     idle = min(answer_within, _LONGEST_PAUSE) or _LONGEST_PAUSE
-    connection = psycopg.connect(
+    connection = Session.connect(
         where.dsn,
         autocommit=True,
         prepare_threshold=1,
         connect_timeout=max(2, min(10, int(answer_within))) if answer_within else 10,
         **_CLIENT,
     )
+    connection.answer_within = answer_within
     try:
         packing.register(connection)
         # Waiting for a lock ends first: it tells another story than work that is too much for one statement.

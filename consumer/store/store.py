@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 import numpy as np
@@ -33,7 +33,7 @@ from consumer.store.model import (
     VectorSpace,
     Wanted,
 )
-from consumer.store.session import connect, target
+from consumer.store.session import Session, connect, target
 
 ALL = Selector()
 
@@ -51,7 +51,7 @@ class Store:
     def __init__(self, dsn: str, schema: str, *, answer_within: float = 60.0) -> None:
         self._target = target(dsn, schema)
         self._answer_within = answer_within
-        self._connection: psycopg.Connection[Any] | None = None
+        self._connection: Session | None = None
         self._uncertain: Uncertain | None = None
 
     @property
@@ -257,12 +257,16 @@ class Store:
         return lost.outcome if held == moved else None
 
     @contextmanager
-    def _session(self, phase: Phase = Phase.READ) -> Iterator[psycopg.Connection[Any]]:
+    def _session(self, phase: Phase = Phase.READ) -> Iterator[Session]:
         with translated(self._target.where, phase):
             if self._connection is None or self._connection.closed:
                 self._connection = connect(self._target, self._answer_within)
+            self._connection.hurried = True
             try:
                 yield self._connection
+            except psycopg.errors.ReadOnlySqlTransaction:
+                self.close()  # it is no primary any more: its address may lead to another one by now
+                raise
             except BaseException:
                 self._recover()
                 raise

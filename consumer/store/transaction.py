@@ -16,6 +16,7 @@ from consumer.planning import Advance, DocumentWrite, Plan
 from consumer.store import chunks, documents, failed, generations, moves, truncates
 from consumer.store.model import Applied, Conflict, Fenced, Generation, Outcome, TopicPartition
 from consumer.store.packing import Array
+from consumer.store.session import Session
 from consumer.store.truncates import Marker
 
 # Locked in one order by every process, so that a zombie and the new owner never wait for each other crosswise.
@@ -47,7 +48,7 @@ ON CONFLICT (topic_prefix) DO UPDATE SET ts_us = greatest(h.ts_us, excluded.ts_u
 """
 
 
-def write(connection: Connection[Any], schema: str, plan: Plan, vectors: Mapping[bytes, np.ndarray]) -> Outcome:
+def write(connection: Session, schema: str, plan: Plan, vectors: Mapping[bytes, np.ndarray]) -> Outcome:
     """Begin a transaction and do all of the plan. Left open: commit it if the outcome is `Applied`, else roll back."""
     fenced, generation, markers = _begin(connection, schema, plan)
     if fenced:
@@ -73,7 +74,7 @@ def held_offsets(
 
 
 def _begin(
-    connection: Connection[Any], schema: str, plan: Plan
+    connection: Session, schema: str, plan: Plan
 ) -> tuple[frozenset[TopicPartition], Generation, dict[str, Marker]]:
     """One round trip: begin, fence, locks, generation, markers.
 
@@ -82,6 +83,7 @@ def _begin(
     sources = {item.key.source for item in plan.writes}
     emptied = {truncate.source for truncate in plan.truncates}
     shared = {generations.SWITCH, *map(truncates.lock_name, sources)}  # a switch of generations takes the first alone
+    connection.hurried = not emptied
     with connection.pipeline():
         connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
         if emptied:  # a million documents may go: as long as it takes
