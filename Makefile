@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check docs bench lock clean
+.PHONY: help setup demo test check docs bench soak lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ check: .venv/.ready  ## ruff, mypy --strict, import-linter
 docs: .venv/.ready  ## what is generated: docs/semantics.md from the tests, the dashboards from their code
 	$(BIN)/python -m tests.semantics
 	$(BIN)/python -m ops.grafana
+
+soak: .venv/.ready  ## hours of faults under an independent judge; SOAK="--events 3000 --faults 20 …" for a short one
+	$(BIN)/python -m tests.soak --report benchmarks/results/soak.json $(SOAK)
 
 bench: .venv/.ready  ## all benchmarks; ONLY=<group> for one
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))

@@ -111,13 +111,16 @@ class FaultProxy:
                 _shut(link.server)
 
     async def _pump(self, link: _Link, source: asyncio.StreamReader, sink: asyncio.StreamWriter, way: Way) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):
+        try:
             async for piece in self._pieces(source, way):
                 if await self._passes(link, piece, way):
                     sink.write(piece)
                     await sink.drain()
-            if not (link.deaf or link.mute):
+            if not (link.deaf or (link.mute and way == "reply")):
                 sink.write_eof()
+        except OSError:
+            if not link.deaf:  # else the other side is not to hear of it
+                raise
 
     async def _pieces(self, source: asyncio.StreamReader, way: Way) -> AsyncIterator[bytes]:
         """The bytes as they come; a broker's answers whole, with its address replaced by ours (of equal length)."""
@@ -127,10 +130,11 @@ class FaultProxy:
             yield data
         host = self._to[0].encode()
         theirs, ours = (host + struct.pack(">i", port) for port in (self._to[1], self.port))
-        while True:
-            size = await source.readexactly(4)
-            body = await source.readexactly(int.from_bytes(size, "big"))
-            yield size + body.replace(theirs, ours)
+        with suppress(asyncio.IncompleteReadError):  # the end
+            while True:
+                size = await source.readexactly(4)
+                body = await source.readexactly(int.from_bytes(size, "big"))
+                yield size + body.replace(theirs, ours)
 
     async def _passes(self, link: _Link, piece: bytes, way: Way) -> bool:
         """Whether the piece goes on; strikes where it is time."""

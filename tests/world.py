@@ -42,13 +42,14 @@ class World:
     processes: list[CommandProcess] = field(default_factory=list)
     prefix: str = "shop"  # of the topics: the connector's
     slot: str = "embed_consumer"  # the connector's replication slot
+    suffixes: tuple[str, ...] = ("a", "b")
 
     @classmethod
-    def create(cls, endpoints: Endpoints, folder: Path, *, model: str) -> World:
-        """Make two source tables, `<name>_a` and `<name>_b` (id, title, body, category, price, status)."""
+    def create(cls, endpoints: Endpoints, folder: Path, *, model: str, suffixes: tuple[str, ...] = ("a", "b")) -> World:
+        """Make source tables, by default `<name>_a` and `<name>_b` (id, title, body, category, price, status)."""
         name = f"t{secrets.token_hex(4)}"
-        world = cls(endpoints, folder, model, name, [])
-        for suffix in ("a", "b"):
+        world = cls(endpoints, folder, model, name, [], suffixes=suffixes)
+        for suffix in suffixes:
             world.source(
                 sql.SQL(
                     "CREATE TABLE {} (id int PRIMARY KEY, title text, body text, category text, price numeric(10,2),"
@@ -196,7 +197,7 @@ class World:
         def ends() -> list[dict[tuple[str, int], int]]:
             found = {}
             try:
-                for topic in map(self.topic, suffixes or ("a", "b")):
+                for topic in map(self.topic, suffixes or self.suffixes):
                     for partition in reader.list_topics(topic, timeout=10).topics[topic].partitions:
                         place = TopicPartition(topic, partition)
                         found[topic, partition] = reader.get_watermark_offsets(place, timeout=10)[1]
