@@ -96,15 +96,16 @@ def judge(world: World, model: Path, consumer: CommandProcess, *, restored: bool
 def test_every_fault_between_consumer_and_postgres(world: World, tiny_model: Path) -> None:
     world.settings(batch={"max_events": 50})
     world.migrate()
-    with under_load(world, 61), postgres_proxy(world) as (proxy, environment):
-        consumer = world.start(environment=environment)
-        world.until(lambda: consumer.applied() > 0)
-        for way in WAYS:
-            for fault in (*EVERYWHERE, "orphan"):
-                survive(world, proxy, consumer, fault, way)
-            for fault in EVERYWHERE:  # before the server has it: not done; its reply lost: done, and not again
-                survive(world, proxy, consumer, fault, way, holding=COMMIT)
-    judge(world, tiny_model, consumer)
+    with postgres_proxy(world) as (proxy, environment):
+        with under_load(world, 61):
+            consumer = world.start(environment=environment)
+            world.until(lambda: consumer.applied() > 0)
+            for way in WAYS:
+                for fault in (*EVERYWHERE, "orphan"):
+                    survive(world, proxy, consumer, fault, way)
+                for fault in EVERYWHERE:  # before the server has it: not done; its reply lost: done, and not again
+                    survive(world, proxy, consumer, fault, way, holding=COMMIT)
+        judge(world, tiny_model, consumer)
 
 
 @pytest.mark.semantics("faults", "connection cut, reset, half-closed, late or swallowed")
@@ -112,14 +113,15 @@ def test_every_fault_between_consumer_and_kafka(world: World, tiny_model: Path) 
     world.short_sessions(batch={"max_events": 50})
     world.overrides["kafka"]["properties"]["socket.timeout.ms"] = 3000  # how soon a silent broker is given up
     world.migrate()
-    with under_load(world, 62), kafka_proxy(world) as (proxy, environment):
-        consumer = world.start(environment=environment)
-        world.until(lambda: consumer.applied() > 0)
-        for way in WAYS:
-            for fault in (*EVERYWHERE, "black hole"):
-                survive(world, proxy, consumer, fault, way)
-        assert proxy.accepted > 4, "nothing was opened again"
-    judge(world, tiny_model, consumer)
+    with kafka_proxy(world) as (proxy, environment):
+        with under_load(world, 62):
+            consumer = world.start(environment=environment)
+            world.until(lambda: consumer.applied() > 0)
+            for way in WAYS:
+                for fault in (*EVERYWHERE, "black hole"):
+                    survive(world, proxy, consumer, fault, way)
+            assert proxy.accepted > 4, "nothing was opened again"
+        judge(world, tiny_model, consumer)
 
 
 @pytest.mark.semantics("faults", "connection cut, reset, half-closed, late or swallowed")
@@ -150,24 +152,21 @@ def test_a_minute_without_a_broker_and_a_database_that_fell_silent(world: World,
     """Longer than the session lasts, and than a statement may take: no keepalive tells that nobody is there."""
     world.short_sessions(batch={"max_events": 50})
     world.migrate()
-    with (
-        under_load(world, 63) as load,
-        postgres_proxy(world) as (database, to_database),
-        kafka_proxy(world) as (broker, to_broker),
-    ):
-        consumer = world.start(environment=to_database | to_broker)
-        world.until(lambda: consumer.applied() > 0)
-        accepted = database.accepted
-        database.strike("black hole")
-        world.until(lambda: not database.armed)
-        broker.refusing = True
-        broker.hang_up()
-        played, gone = load.played, time.monotonic()
-        world.until(lambda: database.accepted > accepted, timeout=180)  # it has given up the silent connection
-        world.until(lambda: time.monotonic() > gone + 60, timeout=180)
-        assert load.played > played
-        assert consumer.alive()
-        broker.refusing = False
-        count = consumer.applied()
-        world.until(lambda: consumer.applied() > count, timeout=120)
-    judge(world, tiny_model, consumer)
+    with postgres_proxy(world) as (database, to_database), kafka_proxy(world) as (broker, to_broker):
+        with under_load(world, 63) as load:
+            consumer = world.start(environment=to_database | to_broker)
+            world.until(lambda: consumer.applied() > 0)
+            accepted = database.accepted
+            database.strike("black hole")
+            world.until(lambda: not database.armed)
+            broker.refusing = True
+            broker.hang_up()
+            played, gone = load.played, time.monotonic()
+            world.until(lambda: database.accepted > accepted, timeout=180)  # it has given up the silent connection
+            world.until(lambda: time.monotonic() > gone + 60, timeout=180)
+            assert load.played > played
+            assert consumer.alive()
+            broker.refusing = False
+            count = consumer.applied()
+            world.until(lambda: consumer.applied() > count, timeout=120)
+        judge(world, tiny_model, consumer)

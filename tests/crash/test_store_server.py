@@ -60,32 +60,32 @@ def test_postgres_is_stopped_fast_and_at_once(apart: World, server: Server, tiny
 def test_a_store_that_turns_read_only(apart: World, server: Server, tiny_model: Path) -> None:
     apart.settings(batch={"max_events": 50})
     apart.migrate()
+    proxied = server.dsn.replace(_port(server), ":{}/")
     with (
-        under_load(apart, 65),
-        FaultProxy("127.0.0.1", int(server.dsn.rpartition(":")[2].partition("/")[0])) as proxy,
+        FaultProxy("127.0.0.1", int(_port(server).strip(":/"))) as proxy,
         psycopg.connect(server.dsn, autocommit=True) as admin,
     ):
-        consumer = apart.start(
-            environment={"EMBEDDING_STORE__DSN": server.dsn.replace(_port(server), f":{proxy.port}/")}
-        )
-        apart.until(lambda: consumer.applied() > 0)
-        accepted = proxy.accepted
-        try:
-            admin.execute("ALTER SYSTEM SET default_transaction_read_only = on")
-            admin.execute("SELECT pg_reload_conf()")
-            apart.until(lambda: warned(consumer, "25006"))
-            # The address may name another server by now: only a new connection finds it.
-            apart.until(lambda: proxy.accepted > accepted + 1)
-        finally:
-            admin.execute("SET default_transaction_read_only = off")
-            admin.execute("ALTER SYSTEM RESET default_transaction_read_only")
-            admin.execute("SELECT pg_reload_conf()")
-        count = consumer.applied()
-        apart.until(lambda: consumer.applied() > count)
-    judge(apart, tiny_model, consumer)
+        with under_load(apart, 65):
+            consumer = apart.start(environment={"EMBEDDING_STORE__DSN": proxied.format(proxy.port)})
+            apart.until(lambda: consumer.applied() > 0)
+            accepted = proxy.accepted
+            try:
+                admin.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+                admin.execute("SELECT pg_reload_conf()")
+                apart.until(lambda: warned(consumer, "25006"))
+                # The address may name another server by now: only a new connection finds it.
+                apart.until(lambda: proxy.accepted > accepted + 1)
+            finally:
+                admin.execute("SET default_transaction_read_only = off")
+                admin.execute("ALTER SYSTEM RESET default_transaction_read_only")
+                admin.execute("SELECT pg_reload_conf()")
+            count = consumer.applied()
+            apart.until(lambda: consumer.applied() > count)
+        judge(apart, tiny_model, consumer)
 
 
 def _port(server: Server) -> str:
+    """As it stands in the DSN."""
     return ":" + server.dsn.rpartition(":")[2].partition("/")[0] + "/"
 
 

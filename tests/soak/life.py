@@ -6,6 +6,10 @@ import random
 import time
 from threading import Event
 
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
 from tests.workload import Workload
 from tests.world import World
 
@@ -21,6 +25,26 @@ class Life(Workload):
         self._luck, self._waiting = random.Random(seed + 1), waiting
         self.idle = False  # nothing is committed while it is true and `waiting` set
         self._columns: dict[str, int] = dict.fromkeys(world.suffixes, 0)
+
+    def run(self, transactions: int, *, pause: float = 0.0, stopping: Event | None = None) -> None:
+        """Play until `stopping`. What a source that went away has of the last transaction is asked."""
+        stopping = stopping or Event()
+        while not stopping.is_set():
+            try:
+                self._remember()
+                super().run(transactions, pause=pause, stopping=stopping)
+            except psycopg.OperationalError:
+                self.idle = True
+                stopping.wait(0.5)
+
+    def _remember(self) -> None:
+        with psycopg.connect(self._world.endpoints.source_owner_dsn, row_factory=dict_row) as connection:
+            for suffix in self._suffixes:
+                found = connection.execute(sql.SQL("SELECT * FROM {}").format(self._world.table(suffix)))
+                names = [column.name for column in found.description or ()]
+                self._columns[suffix] = sum(name.startswith("extra_") for name in names)
+                self._rows[suffix] = {row["id"]: row for row in found}
+                self._gone[suffix] = [number for number in self._gone[suffix] if number not in self._rows[suffix]]
 
     def _step(self) -> None:
         while self._waiting.is_set():
