@@ -196,6 +196,9 @@ class KafkaSource:
         unheld = [p for p in partitions if (p.topic, p.partition) in self._waiting]
         if unheld:
             consumer.pause(unheld)
+        # A partition that was paused as it went is paused still when it comes back, and nobody else would resume it.
+        if held := [p for p in partitions if (p.topic, p.partition) not in self._waiting]:
+            consumer.resume(held)
 
     def _take_over(self, partitions: Sequence[Partition], *, seek: bool) -> None:
         """Acquire and start at the stored offsets; what fails is tried again a little later, and never skipped."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +12,10 @@ from threading import Event
 from urllib.parse import urlsplit
 
 import pytest
+from confluent_kafka import Producer
 
+from consumer.source import Broker, Claim, Holdings, KafkaSource
+from consumer.store import Acquired
 from tests.command import CommandProcess
 from tests.fault_proxy import Fault, FaultProxy, Way
 from tests.integration.test_avro import Writer
@@ -170,3 +173,49 @@ def test_a_minute_without_a_broker_and_a_database_that_fell_silent(world: World,
             count = consumer.applied()
             world.until(lambda: consumer.applied() > count, timeout=120)
         judge(world, tiny_model, consumer)
+
+
+@pytest.mark.semantics(
+    "faults", "partition that goes to another member and comes back", "read on from its stored offset"
+)
+def test_partitions_that_were_paused_as_they_went_are_read_when_they_come_back(world: World) -> None:
+    """A member whose buffer is full pauses what it reads, to keep its membership; a rebalance then takes some."""
+    world.create_topic(partitions=2)
+    producer = Producer({"bootstrap.servers": world.endpoints.bootstrap_servers})
+    for number in range(400):
+        producer.produce(world.topic(), key=str(number), value=b"{}", partition=number % 2)
+    assert producer.flush(30) == 0
+    stored: dict[tuple[str, int], int] = {}
+    first, second = member(world, stored), member(world, stored)
+    try:
+        world.until(lambda: poll(first) or first.full)
+        first.hold()
+        world.until(lambda: first.hold() or second.poll(0.1) or second.holdings.held)  # type: ignore[func-returns-value]
+        assert len(first.holdings.held) == 1
+        second.close()
+        world.until(lambda: first.hold() or len(first.holdings.held) == 2)  # type: ignore[func-returns-value]
+
+        def finished() -> bool:
+            first.poll(0.1)
+            if batch := first.take():
+                stored.update({place: span.end for place, span in batch.spans.items()})
+            return list(stored.values()) == [200, 200]
+
+        world.until(finished)
+    finally:
+        first.close()
+
+
+def poll(source: KafkaSource) -> None:
+    source.poll(0.1)
+
+
+def member(world: World, stored: Mapping[tuple[str, int], int]) -> KafkaSource:
+    """One member of the world's group, with a buffer of few records, that begins where `stored` says."""
+
+    def acquire(claims: Sequence[Claim]) -> dict[tuple[str, int], Acquired]:
+        places = [(claim.topic, claim.partition) for claim in claims]
+        return {place: Acquired(1, stored.get(place, 0)) for place in places}
+
+    broker, holdings = Broker(world.endpoints.bootstrap_servers, {}), Holdings(5, 1 << 20)
+    return KafkaSource(broker, world.name, [world.topic()], holdings, acquire, lambda *_, **__: None)
