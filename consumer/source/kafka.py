@@ -193,12 +193,9 @@ class KafkaSource:
             held = self.holdings.held.get((p.topic, p.partition))
             p.offset = held.first if held else OFFSET_END  # paused below, and sought once it is acquired
         consumer.incremental_assign(partitions)
-        unheld = [p for p in partitions if (p.topic, p.partition) in self._waiting]
-        if unheld:
-            consumer.pause(unheld)
-        # A partition that was paused as it went is paused still when it comes back, and nobody else would resume it.
-        if held := [p for p in partitions if (p.topic, p.partition) not in self._waiting]:
-            consumer.resume(held)
+        # A partition that was paused as it went is still paused when it comes back, and nothing else would resume it.
+        consumer.resume([p for p in partitions if (p.topic, p.partition) not in self._waiting])
+        consumer.pause([p for p in partitions if (p.topic, p.partition) in self._waiting])
 
     def _take_over(self, partitions: Sequence[Partition], *, seek: bool) -> None:
         """Acquire and start at the stored offsets; what fails is tried again a little later, and never skipped."""

@@ -188,7 +188,7 @@ def test_partitions_that_were_paused_as_they_went_are_read_when_they_come_back(w
     stored: dict[tuple[str, int], int] = {}
     first, second = member(world, stored), member(world, stored)
     try:
-        world.until(lambda: poll(first) or first.full)
+        world.until(lambda: full(first))
         first.hold()
         world.until(lambda: first.hold() or second.poll(0.1) or second.holdings.held)  # type: ignore[func-returns-value]
         assert len(first.holdings.held) == 1
@@ -206,8 +206,9 @@ def test_partitions_that_were_paused_as_they_went_are_read_when_they_come_back(w
         first.close()
 
 
-def poll(source: KafkaSource) -> None:
+def full(source: KafkaSource) -> bool:
     source.poll(0.1)
+    return source.full
 
 
 def member(world: World, stored: Mapping[tuple[str, int], int]) -> KafkaSource:
