@@ -75,7 +75,7 @@ class Soak:
         begun = time.monotonic()
         with closing(self.chaos), ThreadPoolExecutor(1) as player:
             self.chaos.scale(1)
-            playing = player.submit(self.life.run, 10**9, pause=0.002, stopping=self.stopping)
+            playing = player.submit(self.life.run, 10**9, pause=0.02, stopping=self.stopping)
             try:
                 while (done := min(self._progress(), self.chaos.injected / self.given.faults)) < 1:
                     self.chaos.scale(1 if done < 0.2 else 3 if done < 0.7 else 2)
