@@ -70,7 +70,14 @@ def test_every_alert_says_what_it_means_how_grave_it_is_and_where_to_look(name: 
     assert linked(rule["annotations"]["runbook_url"])["title"] == name
     panel = linked(rule["annotations"]["dashboard_url"])
     shown = " ".join(target["expr"] for target in panel["targets"])
-    assert (used_names(shown) | {"up"}) & (used_names(rule["expr"]) | set(re.findall(r"\bup\b", rule["expr"])))
+    assert (used_names(shown) | {"up"}) & (behind(rule["expr"]) | set(re.findall(r"\bup\b", rule["expr"])))
+
+
+def behind(expr: str) -> set[str]:
+    """Every series that an expression rests on, also by way of recording rules."""
+    recorded = {rule["record"]: rule["expr"] for rule in rules() if "record" in rule}
+    names = used_names(expr)
+    return names.union(*(behind(recorded[name]) for name in names & recorded.keys()))
 
 
 def test_alerts_and_runbooks_match_one_to_one() -> None:
