@@ -75,6 +75,9 @@ def healthy(world: World) -> World:
 
 
 def test_nothing_is_wrong_with_a_healthy_pipeline(world: World) -> None:
+    connector = {"connect_url": world.endpoints.connect_url, "connector": "postgres-json"}
+    named = {"slot": "embed_consumer", "publication": "dbz_publication", **connector}
+    world.settings(source={"dsn": world.endpoints.source_dsn, **named})
     world.migrate()
     insert(world)
     with world.consumer():
@@ -90,6 +93,7 @@ def test_nothing_is_wrong_with_a_healthy_pipeline(world: World) -> None:
         "heartbeat shop",
         "source",
         "slot embed_consumer",
+        "connector postgres-json",
         "store",
         "store server",
         "http",
@@ -180,6 +184,12 @@ def test_a_dependency_that_is_down_hides_no_other(healthy: World) -> None:
     assert [check for check, finding in silent.items() if finding["verdict"] == "fail"] == ["registry"]
     assert "registry.url" in silent["registry"]["fix"]
     del world.tables[0]["format"]
+    world.settings(source={"connect_url": "http://127.0.0.1:1"})
+    silent = doctor(world, code=3)
+    assert [check for check, finding in silent.items() if finding["verdict"] == "fail"] == ["connector"]
+    world.settings(source={"connect_url": world.endpoints.connect_url, "connector": "none"})
+    assert "source.connector" in doctor(world, code=1)["connector none"]["fix"]
+    world.settings(source={})
     assert (unasked := doctor(world, code=0)["source"])["verdict"] == "skip"
     assert "source.dsn" in unasked["fix"]
 

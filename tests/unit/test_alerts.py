@@ -14,11 +14,10 @@ import typer
 import yaml
 
 from consumer.cli.app import app
-from tests.observability import OPS, RULES, known_names, program, rules, used_names
+from tests.observability import OPS, RULES, RUNBOOKS, known_names, printed, program, rules, used_names
 
 ALERTS: dict[str, dict[str, Any]] = {rule["alert"]: rule for rule in rules() if "alert" in rule}
 TESTS = sorted((OPS / "prometheus/tests").glob("*.yml"))
-RUNBOOKS = sorted((OPS / "runbooks").glob("*.md"))
 BOARDS = {path.stem: json.loads(path.read_text()) for path in (OPS / "grafana/dashboards").glob("*.json")}
 
 
@@ -91,6 +90,8 @@ def test_a_runbook_has_its_four_parts_and_names_commands_that_exist(path: Path) 
         *(path.stem, "Meaning", "Impact", "Diagnosis", "Mitigation"),
     ]
     commands = re.findall(r"`(embed-consumer\b[^`]*)`", text)
+    commands += [shown.command for shown in printed(text) if shown.command.startswith("embed-consumer")]
+    assert printed(text)
     assert commands
     for command in commands:
         parse(shlex.split(command)[1:])

@@ -9,6 +9,7 @@ import pytest
 
 from consumer.errors import Exit, Retry, Stop
 from consumer.operations.doctor import Finding, examine, exit_code
+from consumer.operations.doctor.connect import judge_connector
 from consumer.operations.doctor.examine import Part
 from consumer.operations.doctor.finding import asked, failed, passed, skipped, warned
 from consumer.operations.doctor.here import judge_clock, judge_port
@@ -157,6 +158,27 @@ def test_the_port() -> None:
     assert judge_port("h:1", True, None).verdict == "warn"
     assert judge_port("h:1", True, dict(ready)).verdict == "pass"
     assert "store: not yet" in judge_port("h:1", True, dict(waiting)).what
+
+
+@pytest.mark.parametrize(
+    ("state", "task", "verdict", "fix"),
+    [
+        ("RUNNING", "RUNNING", "pass", ""),
+        ("RUNNING", "FAILED", "fail", "restart?includeTasks=true&onlyFailed=true"),
+        ("RUNNING", None, "fail", "restart"),
+        ("UNASSIGNED", "UNASSIGNED", "fail", "restart"),
+        ("PAUSED", "PAUSED", "fail", "PUT http://c/connectors/a%2Fb/resume"),
+        ("STOPPED", None, "fail", "resume"),
+    ],
+)
+def test_the_connector(state: str, task: str | None, verdict: str, fix: str) -> None:
+    trace = "org.apache.kafka.connect.errors.ConnectException: row (secret)\n\tat somewhere"
+    tasks = [{"id": 0, "state": task, "trace": trace}] if task else []
+    finding = judge_connector("http://c", "a/b", {"connector": {"state": state}, "tasks": tasks})
+    assert finding.verdict == verdict
+    assert fix in finding.fix
+    assert "secret" not in repr(finding)
+    assert ("ConnectException" in finding.what) is (task in ("FAILED", "UNASSIGNED"))
 
 
 def test_the_exit_code_says_the_worst() -> None:
