@@ -7,12 +7,13 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import decode, freshness, memory
+from benchmarks import decode, detection, freshness, memory
 from benchmarks.figures import Figure, machine, report
 from consumer.local import Endpoints, Stack
 
 GROUPS: dict[str, Callable[[Endpoints, Path], Sequence[Figure]]] = {
     "decode": decode.measure,
+    "detection": detection.measure,
     "freshness": freshness.measure,
     "memory": memory.measure,
 }
