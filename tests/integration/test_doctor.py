@@ -115,6 +115,10 @@ def test_what_is_wrong_with_the_store_is_named_and_healed(healthy: World, tmp_pa
     execute(world.endpoints.migrator_dsn, lacking["writer"]["fix"].removeprefix("As the owner: "))
     assert doctor(world, code=0)["writer"]["verdict"] == "pass"
 
+    invalid = f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{name}.chunks_1_hnsw'::regclass"
+    execute(world.endpoints.admin_dsn, invalid)
+    broken = doctor(world, code=1)["vector index"]
+    assert (broken["verdict"], "broken off" in broken["what"]) == ("fail", True)
     execute(world.endpoints.migrator_dsn, f"DROP INDEX {name}.chunks_1_hnsw")
     missing = doctor(world, code=0)["vector index"]
     assert (missing["verdict"], "Start the consumer" in missing["fix"]) == ("warn", True)
@@ -130,6 +134,32 @@ def test_what_is_wrong_with_the_store_is_named_and_healed(healthy: World, tmp_pa
     assert (gone["model"]["verdict"], gone["vectors"]["verdict"]) == ("fail", "skip")
     world.model = model
     assert doctor(world, code=0)["vectors"]["verdict"] == "pass"
+
+
+def test_what_is_wrong_with_pgvector_and_the_migrator_is_named_and_healed(world: World) -> None:
+    """In a database of its own: the extension is missing, then is an old one, and nobody may create a schema."""
+    name = f"store{os.getpid()}"
+    execute(world.endpoints.admin_dsn, f"CREATE DATABASE {name}")
+    own = make_conninfo(world.endpoints.admin_dsn, dbname=name)
+    dsns = (world.endpoints.store_dsn, world.endpoints.migrator_dsn)
+    writer, migrator = (make_conninfo(dsn, dbname=name) for dsn in dsns)
+    world.settings(store={"dsn": writer, "migrator_dsn": migrator, "schema": world.name}, source={})
+    try:
+        bare = doctor(world, code=1)
+        assert bare["store server"]["verdict"] == bare["migrator"]["verdict"] == bare["migrations"]["verdict"] == "fail"
+        execute(own, bare["store server"]["fix"].removeprefix("As a superuser: "))
+        (grant, *_) = bare["migrator"]["fix"].replace("<database>", name).split(";")
+        execute(own, grant)
+        execute(own, "UPDATE pg_extension SET extversion = '0.8.3' WHERE extname = 'vector'")
+        old = doctor(world, code=1)
+        assert "0.8.3" in old["store server"]["what"]
+        assert old["migrator"]["verdict"] == "pass"
+        execute(own, old["store server"]["fix"].split(", then ")[1])
+        world.migrate()
+        healed = doctor(world)
+        assert {healed[check]["verdict"] for check in ("store server", "migrations", "writer", "vectors")} == {"pass"}
+    finally:
+        execute(world.endpoints.admin_dsn, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def test_a_schema_that_is_not_migrated(world: World) -> None:
