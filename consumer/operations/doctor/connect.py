@@ -25,7 +25,11 @@ def look(settings: Settings) -> Iterator[Finding]:
         return
     try:
         named = settings.source.connector
-        for name in [named] if named else _ask(f"{url}/connectors"):
+        names = [named] if named else _ask(f"{url}/connectors")
+        if not names:
+            fix = "Give it the connector's file (connectors/)."
+            yield failed("connector", f"Kafka Connect at {url} has no connector: no change arrives.", fix)
+        for name in names:
             yield judge_connector(url, name, _ask(f"{url}/connectors/{quote(name, safe='')}/status"))
     except urllib.error.HTTPError as error:
         yield _refused(url, settings.source.connector or "", error.code)
