@@ -26,6 +26,11 @@ def committed_at(consumer: CommandProcess) -> dict[Place, list[tuple[int, float]
     return ends
 
 
+def _told(committed: dict[Place, list[tuple[int, float]]], ends: dict[Place, int]) -> bool:
+    """Whether the log has the transactions up to these positions."""
+    return all(end <= max((e for e, _ in committed.get(place, ())), default=0) for place, end in ends.items())
+
+
 def ratio_and_truth(world: World) -> tuple[float, float, int]:
     """(the consumer's share of good events, that by source commits and transactions, events), half of them in a stall
     of seconds."""
@@ -41,6 +46,7 @@ def ratio_and_truth(world: World) -> tuple[float, float, int]:
             holder.execute(sql.SQL("SELECT FROM {}.offsets FOR UPDATE").format(sql.Identifier(world.name)))
             load.run(200, pause=0.02)
         world.settle()
+        world.until(lambda: _told(committed_at(consumer), world.end_offsets()))  # the log is behind the database
         ends = committed_at(consumer)
         seconds = [
             next(when for end, when in ends[event.topic, event.partition] if end > event.offset) - event.ts_us / 1e6
