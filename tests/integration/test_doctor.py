@@ -155,6 +155,8 @@ def test_what_is_wrong_with_pgvector_and_the_migrator_is_named_and_healed(world:
         assert "0.8.3" in old["store server"]["what"]
         assert old["migrator"]["verdict"] == "pass"
         execute(own, old["store server"]["fix"].split(", then ")[1])
+        for rights in ("USAGE ON SCHEMAS", "SELECT, INSERT, UPDATE, DELETE ON TABLES", "USAGE, SELECT ON SEQUENCES"):
+            execute(own, f"ALTER DEFAULT PRIVILEGES FOR ROLE embedding_migrator GRANT {rights} TO embedder")
         world.migrate()
         healed = doctor(world)
         assert {healed[check]["verdict"] for check in ("store server", "migrations", "writer", "vectors")} == {"pass"}
