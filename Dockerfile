@@ -1,5 +1,5 @@
 # The consumer with its model inside: nothing is fetched when it starts. The locked torch carries CUDA, so one large image
-# serves CPU and GPU alike; the README says how a smaller, CPU-only one is built.
+# serves CPU and GPU alike.
 FROM python:3.12-slim-trixie AS build
 WORKDIR /src
 COPY requirements-bootstrap.lock requirements.lock pyproject.toml ./

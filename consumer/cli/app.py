@@ -14,7 +14,8 @@ from consumer import __version__
 from consumer.cli.config import config_app
 from consumer.cli.demo import demo
 from consumer.cli.doctor import doctor
-from consumer.cli.jobs import failed_app, offsets_app, search_command
+from consumer.cli.failed import failed_app
+from consumer.cli.jobs import offsets_app, search_command
 from consumer.cli.options import ConfigOption, GroupOption, given, load
 from consumer.cli.replay import replay
 from consumer.cli.stack import app as stack_app

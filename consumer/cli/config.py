@@ -10,7 +10,10 @@ from typing import Annotated, Any
 import typer
 from pydantic import SecretStr
 
-from consumer.cli.options import ConfigOption, given
+from consumer.cli.options import ConfigOption, given, load_file
+from consumer.cli.output import remark
+from consumer.cli.words import tell
+from consumer.errors import Exit
 from consumer.observe import is_secret_name, mask_secrets
 from consumer.settings import Settings, load_settings, settings_schema
 
@@ -20,13 +23,15 @@ config_app = typer.Typer(help="Check, show and describe the settings.", no_args_
 
 @config_app.command()
 def validate(config: ConfigOption = None) -> None:
-    """Check the settings and every template in them; exit 2 and say what is wrong otherwise."""
-    loaded = load_settings(config or given.config)
-    from consumer.content import TableContent
-    from consumer.operations.wiring import content_spec
+    """Check the settings by themselves; exit 2 and say all that is wrong. `doctor` asks the services too."""
+    loaded = load_file(config)
+    from consumer.operations.refusals import refusals
 
-    for entry in loaded.settings.tables:
-        TableContent(content_spec(entry))
+    faults = list(refusals(loaded.settings))
+    for fault in faults:
+        tell(fault)
+    if faults:
+        raise typer.Exit(Exit.USAGE)
     where = loaded.file or "defaults and environment"
     typer.echo(f"The settings hold ({where}, tables: {len(loaded.settings.tables)}).")
 
@@ -37,6 +42,8 @@ def show(
 ) -> None:
     """Print every value and where it came from; secrets are masked."""
     loaded = load_settings(config or given.config)
+    if loaded.file is None:
+        remark("No settings file was found: this is the environment, and defaults.")
     values = shown(loaded.settings)
     if as_json:
         typer.echo(json.dumps(values, indent=2))

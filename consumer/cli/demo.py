@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -30,9 +29,10 @@ def demo(
     It runs in a folder of its own, checks what it shows (a failed check exits 1), and leaves everything running.
     """
     overriding = _ignore_own_settings()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
     from consumer.local import demo as local
+    from consumer.local import interrupt_on_signals
+
+    interrupt_on_signals()
 
     sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
     place, screen = local.Home(home or local.HOME), local.Screen(stderr(), None if as_json else stdout())
@@ -65,7 +65,3 @@ def _ignore_own_settings() -> list[str]:
     for name in names:
         del os.environ[name]
     return names
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The commands beside the consumer: offsets, failed documents, search.
+"""`offsets show|reset` and `search`.
 
 What could lose something prints its plan and changes nothing without `--execute`.
 """
@@ -17,16 +17,13 @@ from consumer.cli.options import (
     PartitionOption,
     SourceOption,
     TopicOption,
+    known_source,
     load,
-    wrong_usage,
 )
 from consumer.cli.output import print_json, remark, stdout
 from consumer.errors import Stop
 
-LISTED = 100_000  # more failed documents than anyone reads
-
 offsets_app = typer.Typer(help="Show where the group stands, or move it.", no_args_is_help=True)
-failed_app = typer.Typer(help="Documents that could not be applied: look, retry, forget.", no_args_is_help=True)
 
 
 @offsets_app.command("show")
@@ -74,79 +71,6 @@ def offsets_reset(
         remark("Done." if execute else "Nothing was changed. Add --execute to do it.")
 
 
-@failed_app.command("list")
-def failed_list(
-    source: SourceOption = None,
-    state: Annotated[str | None, typer.Option(help="retrying or dead.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Rows to show.")] = 100,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    group: GroupOption = None,
-) -> None:
-    """Reasons with their counts, then the documents, oldest first."""
-    if state not in (None, "retrying", "dead"):
-        raise wrong_usage(f"There is no state {state}: it is retrying or dead.")
-    settings = load(config, group)
-    from consumer.cli.views import failed_json, failed_table, reasons_table
-    from consumer.operations.failed import reasons
-    from consumer.operations.wiring import open_store
-    from consumer.store import Selector
-
-    with open_store(settings) as store:
-        rows = store.list_failed(Selector(source=source, state=state), LISTED)  # type: ignore[arg-type]
-    grouped = reasons(rows)
-    if as_json:
-        documents = [failed_json(row) for row in rows[:limit]]
-        print_json({"reasons": [reason._asdict() for reason in grouped], "documents": documents, "total": len(rows)})
-    elif not rows:
-        remark("No failed documents.")
-    else:
-        stdout().print(reasons_table(grouped), "", failed_table(rows[:limit]))
-        if len(rows) > limit:
-            remark(f"{len(rows) - limit} more; --limit shows them.")
-
-
-@failed_app.command("retry")
-def failed_retry(
-    failure_id: Annotated[int | None, typer.Option("--id", help="One row.")] = None,
-    source: SourceOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
-    config: ConfigOption = None,
-    group: GroupOption = None,
-) -> None:
-    """Make them due now, dead ones too; a running consumer takes them up within seconds."""
-    from consumer.operations.failed import selector
-    from consumer.operations.wiring import open_store
-
-    chosen, settings = selector(failure_id, source, everything), load(config, group)
-    with open_store(settings) as store:
-        typer.echo(f"Failed documents that are due now: {store.retry_failed(chosen)}.")
-
-
-@failed_app.command("discard")
-def failed_discard(
-    failure_id: Annotated[int | None, typer.Option("--id", help="One row.")] = None,
-    source: SourceOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
-    execute: ExecuteOption = False,
-    config: ConfigOption = None,
-    group: GroupOption = None,
-) -> None:
-    """Forget them: no further attempt; the documents keep what was searchable until their rows change again."""
-    from consumer.cli.views import reasons_table
-    from consumer.operations.failed import reasons, selector
-    from consumer.operations.wiring import open_store
-
-    chosen, settings = selector(failure_id, source, everything), load(config, group)
-    with open_store(settings) as store:
-        if execute:
-            typer.echo(f"Failed documents forgotten: {store.discard_failed(chosen)}.")
-            return
-        rows = store.list_failed(chosen, LISTED)
-    stdout().print(reasons_table(reasons(rows)))
-    remark(f"{len(rows)} would be forgotten. Nothing was changed. Add --execute to do it.")
-
-
 def search_command(
     question: Annotated[str, typer.Argument(help="What you look for, in your own words.")],
     top_k: Annotated[int, typer.Option(min=1, max=1000, help="How many hits.")] = 5,
@@ -157,6 +81,7 @@ def search_command(
 ) -> None:
     """The nearest chunks and where each came from."""
     settings = load(config, group)
+    known_source(settings, source)
     from consumer.cli.views import hit_json, show_hit
     from consumer.operations.wiring import load_model, open_store
     from consumer.search import search

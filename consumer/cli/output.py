@@ -37,7 +37,7 @@ def print_json(value: Any) -> None:
 
 def remark(text: str) -> None:
     """A sentence for the person who looks on; no data."""
-    stderr().print(Text(text), soft_wrap=True)
+    print(text, file=sys.stderr)  # not through a console of its own: a progress bar catches what goes to stderr
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], title: str | None = None) -> RenderableType:

@@ -16,6 +16,7 @@ from consumer.cli.options import (
     JsonOption,
     PartitionOption,
     TopicOption,
+    countable,
     load,
     wrong_usage,
 )
@@ -31,10 +32,14 @@ if TYPE_CHECKING:
 def replay(
     topic: TopicOption,
     partition: PartitionOption = None,
-    from_offset: Annotated[int | None, typer.Option(min=0, help="First offset; one partition only.")] = None,
+    from_offset: Annotated[
+        int | None, typer.Option(min=0, callback=countable, help="First offset; one partition only.")
+    ] = None,
     from_datetime: Annotated[str | None, typer.Option(help="ISO 8601; UTC unless it names a zone.")] = None,
     from_beginning: Annotated[bool, typer.Option("--from-beginning", help="From the first event there is.")] = False,
-    to_offset: Annotated[int | None, typer.Option(min=0, help="Ends before it; at most the group's position.")] = None,
+    to_offset: Annotated[
+        int | None, typer.Option(min=0, callback=countable, help="Ends before it; at most at the group's position.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write again what already stands at the event.")] = False,
     execute: ExecuteOption = False,
     as_json: JsonOption = False,
@@ -44,12 +49,14 @@ def replay(
     """Read events again and apply them, beside a running group. Run it again to resume after an interruption."""
     if sum((from_offset is not None, from_datetime is not None, from_beginning)) != 1:
         raise wrong_usage("Give exactly one of --from-offset, --from-datetime, --from-beginning.")
+    if from_offset is not None and to_offset is not None and to_offset <= from_offset:
+        raise wrong_usage(f"--to-offset {to_offset} is not above --from-offset {from_offset}: that range is empty.")
+    from_ms = _milliseconds(from_datetime) if from_datetime is not None else None
     settings = load(config, group)
     from consumer.cli.views import replay_json, show_replay_plan, show_replay_result
     from consumer.operations import replay as job
     from consumer.operations.wiring import open_broker, open_store
 
-    from_ms = _milliseconds(from_datetime) if from_datetime else None
     request = job.Request(topic, partition, from_offset, from_ms, to_offset, force)
     broker = open_broker(settings)
     broker.check()
@@ -71,9 +78,9 @@ def _run_replay(plan: ReplayPlan, settings: Settings, broker: Broker) -> Summary
     from consumer.observe import configure_logging
     from consumer.operations import replay as job
 
-    if stderr().is_terminal:  # a line for every transaction would tear the bar
-        configure_logging("warning", settings.log.format, fields={"group": plan.name})
     with progress("replay", plan.events) as advanced:
+        if stderr().is_terminal:  # warnings above the bar, and no line for every transaction
+            configure_logging("warning", settings.log.format, fields={"group": plan.name})
         return job.execute(plan, settings, broker, _stopped_by_signals(), advanced)
 
 
@@ -95,5 +102,6 @@ def _milliseconds(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise wrong_usage(f"{text} is no date and time; write 2026-01-31T12:00:00Z.") from None
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+        raise wrong_usage(f"{text!r} is no date and time; write 2026-01-31T12:00:00Z.") from None
+    seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return max(int(seconds * 1000), 0)  # to Kafka -1 and -2 are no times but the end and the beginning

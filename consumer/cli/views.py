@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
@@ -14,10 +15,9 @@ from consumer.operations.failed import key_of
 from consumer.search import score
 
 if TYPE_CHECKING:
-    from consumer.operations.failed import Reason
     from consumer.operations.offsets import Position, Reset
     from consumer.operations.replay import ReplayPlan, Summary
-    from consumer.store import FailedDocument, Generation, SearchHit
+    from consumer.store import FailedDocument, Generation, Reason, SearchHit
 
 SNIPPET = 240  # characters of a chunk that a hit shows
 APPLIED = ("embedded", "deleted")
@@ -29,8 +29,8 @@ EARLY_END = (
 
 def show_replay_plan(plan: ReplayPlan) -> None:
     """Per partition what will be read, and under which name its progress is kept."""
-    columns = ("topic", "partition", "from", "to", "next", "events about", "group at")
-    rows = [(p.topic, p.partition, p.start, p.end, p.position, p.events, p.group_offset) for p in plan.parts]
+    columns = ("partition", "from", "to", "next", "events about", "group at")
+    rows = [(f"{p.topic}[{p.partition}]", p.start, p.end, p.position, p.events, p.group_offset) for p in plan.parts]
     stdout().print(table(columns, rows))
     state = "resumes where an earlier run ended" if plan.resumes else "begins anew"
     stdout().print(Text(f"progress  {plan.name} ({state})\nforce     {'yes' if plan.force else 'no'}"))
@@ -100,29 +100,16 @@ def position_json(at: Position) -> dict[str, Any]:
 
 
 def positions_table(found: Sequence[Position]) -> RenderableType:
-    """Stored, committed and end offsets of every partition."""
-    columns = ("topic", "partition", "stored", "committed", "end", "lag", "topic id")
-    rows = [
-        (
-            at.topic,
-            at.partition,
-            at.stored,
-            at.committed,
-            at.end,
-            at.lag,
-            f"{at.topic_id} (made anew: see offsets reset)" if at.recreated else at.topic_id,
-        )
-        for at in found
-    ]
-    return table(columns, rows)
+    """Stored, committed and end offsets of every partition, and what is odd about it."""
+    odd = "made anew: see offsets reset"
+    rows = [(_place(at), at.stored, at.committed, at.end, at.lag, odd if at.recreated else "") for at in found]
+    return table(("partition", "stored", "committed", "end", "lag", ""), rows)
 
 
 def moves_table(moves: Sequence[Reset]) -> RenderableType:
     """From where to where, and what that means."""
-    columns = ("topic", "partition", "from", "to", "what it means")
-    return table(
-        columns, [(m.position.topic, m.position.partition, m.position.stored, m.to, m.consequence) for m in moves]
-    )
+    columns = ("partition", "from", "to", "what it means")
+    return table(columns, [(_place(m.position), m.position.stored, m.to, m.consequence) for m in moves])
 
 
 def move_json(move: Reset) -> dict[str, Any]:
@@ -135,22 +122,20 @@ def reasons_table(grouped: Sequence[Reason]) -> RenderableType:
     return table(("source", "stage", "error type", "state", "documents"), grouped)
 
 
-def failed_table(rows: Sequence[FailedDocument]) -> RenderableType:
-    """Each failed document: key, coordinates, attempts, why. Never its content."""
-    columns = ("id", "source", "key", "event", "attempts", "next attempt", "why")
-    shown = [
-        (
-            row.failure_id,
-            row.source,
-            json.dumps(key_of(row), ensure_ascii=False) if row.source_key else "unknown",
-            f"{row.topic}[{row.partition}]@{row.offset}",
-            row.attempts,
-            f"{row.next_attempt_at:%Y-%m-%d %H:%M:%S}" if row.next_attempt_at else "dead",
-            f"{row.stage}/{row.error_type}: {row.error}",
-        )
-        for row in rows
-    ]
-    return table(columns, shown)
+def show_failed(row: FailedDocument) -> None:
+    """One failed document: key, coordinates, attempts, why. Never its content."""
+    key = json.dumps(key_of(row), ensure_ascii=False) if row.source_key else "key unknown"
+    due = f"next at {_moment(row.next_attempt_at)}" if row.next_attempt_at else "dead"
+    lines = (
+        f"{row.failure_id}  {row.source} {key}  from {row.topic}[{row.partition}]@{row.offset}",
+        f"   {row.stage}/{row.error_type}: {row.error}",
+        f"   attempts {row.attempts}, first failed {_moment(row.first_failed_at)}, {due}",
+    )
+    stdout().print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def _place(at: Position) -> str:
+    return f"{at.topic}[{at.partition}]"
 
 
 def failed_json(row: FailedDocument) -> dict[str, Any]:
@@ -172,17 +157,21 @@ def failed_json(row: FailedDocument) -> dict[str, Any]:
     }
 
 
+def _moment(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
+
+
 def show_hit(rank: int, hit: SearchHit, generation: Generation) -> None:
     """One hit: where it is, the beginning of its text, and where it came from."""
     content = " ".join(hit.content.split())
-    committed = f"{hit.source_committed_at:%Y-%m-%d %H:%M:%S}" if hit.source_committed_at else "unknown"
+    committed = _moment(hit.source_committed_at) if hit.source_committed_at else "unknown"
     key = json.dumps(hit.source_key, ensure_ascii=False)
     lines = [
         f"{rank}  score {score(generation, hit.distance):.4f}  {hit.source} {key}  chunk {hit.chunk_no}",
         f"   {content[:SNIPPET]}{'…' if len(content) > SNIPPET else ''}",
         f"   {json.dumps(hit.metadata, ensure_ascii=False)}" if hit.metadata else "",
         f"   from {hit.kafka_topic}[{hit.kafka_partition}]@{hit.kafka_offset}, committed {committed}, embedded "
-        f"{hit.embedded_at:%Y-%m-%d %H:%M:%S} by {generation.model}",
+        f"{_moment(hit.embedded_at)} by {generation.model}",
     ]
     stdout().print(Text("\n".join(line for line in lines if line)), soft_wrap=True)
 

@@ -33,11 +33,27 @@ def locate(model: str, revision: str | None) -> Located:
     if model.startswith(_PACKAGE):
         _refuse_revision(model, revision)
         return Located(_package_folder(model.removeprefix(_PACKAGE)), model, "")
-    folder = Path(model).expanduser()
-    if model.startswith(("/", ".", "~")) or (folder.is_dir() and not revision):
+    if not _is_of_hub(model, revision):
         _refuse_revision(model, revision)
-        return Located(_local_folder(folder), folder.resolve().name, "")
-    return Located(_hub_folder(model, revision), model, revision or "")
+        folder = _local_folder(Path(model).expanduser())
+        return Located(folder, folder.name, "")
+    pinned = _refuse_unpinned(model, revision)
+    return Located(_cached(model, pinned) or _downloaded(model, pinned), model, pinned)
+
+
+def check_name(model: str, revision: str | None) -> None:
+    """Raise Stop for what `locate` would refuse, without asking the hub."""
+    if _is_of_hub(model, revision):
+        _refuse_unpinned(model, revision)
+    else:
+        locate(model, revision)
+
+
+def _is_of_hub(model: str, revision: str | None) -> bool:
+    """Whether `model` names neither a package nor a folder."""
+    if model.startswith((_PACKAGE, "/", ".", "~")):
+        return False
+    return bool(revision) or not Path(model).is_dir()
 
 
 def _refuse_revision(model: str, revision: str | None) -> None:
@@ -78,7 +94,7 @@ def _package_folder(package: str) -> Path:
     )
 
 
-def _hub_folder(model: str, revision: str | None) -> Path:
+def _refuse_unpinned(model: str, revision: str | None) -> str:
     if not _HUB_ID.fullmatch(model):
         raise _unusable(f"{model!r} is no model.", "It is neither a hub id nor a path.", "Correct embedding.model.")
     if not revision or not _COMMIT.fullmatch(revision):
@@ -87,7 +103,7 @@ def _hub_folder(model: str, revision: str | None) -> Path:
             "Branches and tags move, and vectors of different weights cannot be compared.",
             "Copy the commit from the model's page.",
         )
-    return _cached(model, revision) or _downloaded(model, revision)
+    return revision
 
 
 def _cached(model: str, revision: str) -> Path | None:

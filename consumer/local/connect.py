@@ -14,7 +14,7 @@ from typing import Any
 from consumer.errors import Retry, Stop
 from consumer.local import ports, registry
 from consumer.local.files import write_private
-from consumer.local.java import Java, properties
+from consumer.local.java import LOCALE, Java, properties
 from consumer.local.processes import Command
 from consumer.local.services import Service
 from consumer.local.state import Layout, State
@@ -32,7 +32,7 @@ def service(layout: Layout, state: State, java: Java, plugins: Sequence[Path]) -
     command = Command(
         argv=(*java.command("org.apache.kafka.connect.cli.ConnectDistributed", heap_mib=512), str(config)),
         marker=str(config),
-        env=connector_environment(state),
+        env=connector_environment(state) | LOCALE,
         log=layout.log("connect"),
         pid_file=layout.pid_file("connect"),
         config=text,

@@ -20,7 +20,8 @@ def shown(console: Console) -> Iterator[Watcher]:
     try:
         yield _Display(console, bar)
     finally:
-        bar.stop()
+        if bar.live.is_started:
+            bar.stop()
 
 
 class _Display:

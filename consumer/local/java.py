@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,9 @@ FLAGS = (
     "-XX:+ExitOnOutOfMemoryError",
     "--enable-native-access=ALL-UNNAMED",
 )
+
+# Java finds files whose names are not ASCII only under a locale that has such letters; many shells set none.
+LOCALE = {"LC_ALL": "C.UTF-8"}
 
 LOG4J2 = """\
 status=warn
@@ -49,5 +53,5 @@ class Java:
 
 
 def properties(values: Mapping[str, str]) -> str:
-    """The text of a Java properties file."""
-    return "".join(f"{key}={value.replace(chr(92), chr(92) * 2)}\n" for key, value in sorted(values.items()))
+    """The text of a Java properties file: with escapes, for Java reads it as Latin-1; they are those of JSON."""
+    return "".join(f"{key}={json.dumps(value)[1:-1]}\n" for key, value in sorted(values.items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from consumer.errors import Stop
 from consumer.local import ports
 from consumer.local.files import write_private
-from consumer.local.java import Java, properties
+from consumer.local.java import LOCALE, Java, properties
 from consumer.local.processes import Command
 from consumer.local.services import Service
 from consumer.local.state import Layout, State
@@ -24,7 +25,7 @@ def service(layout: Layout, state: State, java: Java) -> Service:
     command = Command(
         argv=(*java.command("kafka.Kafka", heap_mib=384), str(config)),
         marker=str(config),
-        env={},
+        env=LOCALE,
         log=layout.log("kafka"),
         pid_file=layout.pid_file("kafka"),
         config=text,
@@ -67,6 +68,7 @@ def _format(java: Java, config: Path, cluster_id: str, layout: Layout) -> None:
             [*argv, "format", "--ignore-formatted", f"--cluster-id={cluster_id}", "-c", str(config)],
             stdout=log,
             stderr=subprocess.STDOUT,
+            env={**os.environ, **LOCALE},
             check=False,
         )
     if done.returncode:

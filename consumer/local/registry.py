@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from consumer.local import ports
-from consumer.local.java import Java
+from consumer.local.java import LOCALE, Java
 from consumer.local.processes import Command
 from consumer.local.services import Service
 from consumer.local.state import Layout, State
@@ -29,7 +29,8 @@ def service(layout: Layout, state: State, java: Java) -> Service:
     command = Command(
         argv=(*java.command("io.quarkus.runner.GeneratedMain", heap_mib=256), str(data)),
         marker=str(data),
-        env={
+        env=LOCALE
+        | {
             "QUARKUS_HTTP_HOST": ports.HOST,
             "HTTP_PORT": str(port),
             "REGISTRY_DATASOURCE_URL": f"jdbc:h2:file:{data / 'registry'};WRITE_DELAY=0",

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from consumer.local.files import write_private
-from consumer.local.stack import Endpoints
 from consumer.local.versions import TOPIC_PREFIX
+
+if TYPE_CHECKING:
+    from consumer.local.stack import Endpoints
 
 MARK = "# Written by `embed-consumer stack up`, and again by the next one unless you change it. sha256 of the rest: "
 
@@ -42,6 +44,16 @@ def write_settings(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_private(path, f"{MARK}{_digest(text)}\n{text}")
     return path
+
+
+def remove_settings(path: Path, password: str) -> bool:
+    """Removes what an earlier call wrote for the stack with this password; False if there is a file and it stays."""
+    if not path.exists():
+        return True
+    if not _ours(path) or password not in path.read_text(encoding="utf-8"):
+        return False
+    path.unlink()
+    return True
 
 
 def _ours(path: Path) -> bool:

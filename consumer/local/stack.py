@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from urllib.parse import quote
 
 from consumer.errors import Exit, Stop
-from consumer.local import artifacts, binaries, connect, kafka, ports, postgres, processes, registry
+from consumer.local import artifacts, binaries, connect, kafka, ports, postgres, processes, registry, settings_file
 from consumer.local.artifacts import Jars
 from consumer.local.files import exclusive, write_private
 from consumer.local.java import LOG4J2, Java
@@ -128,17 +128,38 @@ class Stack:
                 self._start(self._services(state, jars, programs, who), watcher)
             return _endpoints(state)
 
-    def down(self, *, purge: bool = False) -> None:
-        """Ends every process, also of a half-finished start; with `purge` removes data, logs and passwords too."""
-        if not self.layout.state.exists():  # no stack, whatever folder it is
-            return
+    @property
+    def exists(self) -> bool:
+        """Whether there is a stack in this folder, running or not."""
+        return self.layout.state.exists()
+
+    def write_settings(self, wanted: Path, instead: Path) -> Path:
+        """As the writer of settings files does, for this stack; `down` remembers where."""
+        with exclusive(self.layout.lock, patience=300):
+            state = self._remembered()
+            written = settings_file.write_settings(wanted, instead, _endpoints(state))
+            state.settings_file = str(written.absolute())
+            state.save(self.layout)
+        return written
+
+    def down(self, *, purge: bool = False) -> Path | None:
+        """Ends every process, also of a half-finished start; with `purge` removes data, logs and passwords too.
+
+        Returns the settings file that it leaves, because it was changed or is another stack's by now.
+        """
+        if not self.exists:  # no stack, whatever folder it is
+            return None
         with exclusive(self.layout.lock, patience=300):
             state = self._remembered(damaged_too=purge)
             for service in reversed(self._services(state)):
                 service.stop()
-            if purge:
-                postgres.remove(Path(state.postgres_data or self.layout.data("postgres")))
-                self.layout.remove()
+            if not purge:
+                return None
+            postgres.remove(Path(state.postgres_data or self.layout.data("postgres")))
+            self.layout.remove()
+        written = Path(state.settings_file) if state.settings_file else None
+        gone = written is None or settings_file.remove_settings(written, state.passwords["embedder"])
+        return None if gone else written
 
     def status(self) -> list[ServiceStatus]:
         """Each service as it is now, whoever started it."""

@@ -55,12 +55,27 @@ class Layout:
         return self.home / "sql"
 
     def create(self) -> None:
-        """Makes the folders, invisible to version control."""
-        for name in FOLDERS:
-            (self.home / name).mkdir(parents=True, exist_ok=True)
-        ignored = self.home / ".gitignore"
-        if not ignored.exists():
-            ignored.write_text("*\n", encoding="utf-8")
+        """Makes the folders, invisible to version control. `Stop` if that is not possible here."""
+        if "," in str(self.home):
+            raise Stop(
+                f"{self.home} cannot be the folder of a stack.",
+                "Kafka takes a comma for the end of a folder's name.",
+                "Choose another one with --home.",
+                exit_code=Exit.USAGE,
+            )
+        try:
+            for name in FOLDERS:
+                (self.home / name).mkdir(parents=True, exist_ok=True)
+            ignored = self.home / ".gitignore"
+            if not ignored.exists():
+                ignored.write_text("*\n", encoding="utf-8")
+        except OSError as error:
+            raise Stop(
+                f"{self.home} cannot be the folder of a stack.",
+                f"The system says: {error.strerror}.",
+                "Choose another one with --home.",
+                exit_code=Exit.USAGE,
+            ) from None
 
     def remove(self) -> None:
         """Deletes what a stack made; what else lies in the folder stays, and the folder with it."""
@@ -76,8 +91,8 @@ class Layout:
 class State:
     """The remembered part of a stack; `passwords` by role, `prepared` the digest of the SQL its databases had.
 
-    `format` is what the connector writes, `json` or `avro`; `mariadb` whether Connect has that connector
-    too.
+    `settings_file` is the last one that was written for it. `format` is what the connector writes, `json` or `avro`;
+    `mariadb` whether Connect has that connector too.
     """
 
     ports: dict[str, int] = field(default_factory=dict)
@@ -94,7 +109,7 @@ class State:
         """The state of an existing stack; None where there is none. `Stop` if the file was damaged."""
         try:
             return cls(**json.loads(layout.state.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, TypeError):
             raise Stop(

@@ -64,7 +64,10 @@ def observe_routes(metrics: Metrics, health: Health, clock: Callable[[], float])
 
 
 class HttpServer:
-    """Serves routes from its own thread until `close`; a context manager."""
+    """Serves routes from its own thread until `close`; a context manager.
+
+    `moved`: the wanted port was taken, `url` has another.
+    """
 
     def __init__(self, listen: str, routes: Mapping[str, Route]) -> None:
         """Bind `listen` (`host:port`) and start. A taken port: the next free one. Stop: the address cannot be used."""
@@ -75,8 +78,7 @@ class HttpServer:
             target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="http", daemon=True
         )
         self._thread.start()
-        if port not in (0, self.port):
-            _log.warning("the port is taken, the next free one is used", wanted=listen, url=self.url)
+        self.moved = port not in (0, self.port)
 
     @property
     def url(self) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -36,16 +34,6 @@ EXPIRED = Failure(
 )
 
 _log = get_logger("failed")
-
-
-class Reason(NamedTuple):
-    """How many of the listed failed documents share a reason."""
-
-    source: str
-    stage: str
-    error_type: str
-    state: str
-    documents: int
 
 
 class RetryWorker:
@@ -145,12 +133,6 @@ class RetryWorker:
         # Whoever changed the document meanwhile has settled it: a conflict needs no second try.
         self._store.apply(Plan(self._group, self._generation.number, (), writes, rejects), {})
         _log.warning("a failed document's record has expired", where=f"{row.topic}[{row.partition}]@{row.offset}")
-
-
-def reasons(rows: Iterable[FailedDocument]) -> list[Reason]:
-    """The rows grouped by reason, the most frequent first."""
-    counts = Counter((row.source, row.stage, row.error_type, row.state) for row in rows)
-    return [Reason(*reason, count) for reason, count in counts.most_common()]
 
 
 def key_of(row: FailedDocument) -> dict[str, object] | None:

@@ -130,10 +130,15 @@ def plan_reset(
         )
     found = positions(broker, settings.group, [topic], group_offsets(store, settings.group))
     if not found:
-        raise Stop(f"Kafka has no topic {topic}.", "", "Check the connector.", exit_code=Exit.USAGE)
+        raise Stop(
+            f"Kafka has no topic {topic}.",
+            "",
+            "Its table has had no row yet, or the name is wrong.",
+            exit_code=Exit.USAGE,
+        )
     chosen = [position for position in found if partition in (None, position.partition)]
     if not chosen:
-        raise Stop(f"{topic} has no partition {partition}.", f"It has {len(found)}.", exit_code=Exit.USAGE)
+        raise Stop(f"{topic} has no partition {partition}.", f"Its last one is {len(found) - 1}.", exit_code=Exit.USAGE)
     if to.isdecimal() and len(chosen) > 1:
         raise Stop(
             f"{topic} has {len(chosen)} partitions.",
@@ -148,9 +153,9 @@ def reset(settings: Settings, broker: Broker, store: Store, resets: Sequence[Res
     """Make the moves, and take every partition's epoch. Raises Stop while the group has live members."""
     if count := broker.members(settings.group):
         raise Stop(
-            f"The group {settings.group} has {count} live members.",
-            "They would go on from where they are.",
-            "End them first; one that was killed is forgotten by the broker after its session timeout (45 s).",
+            f"The group {settings.group} has {count} live {'member' if count == 1 else 'members'}.",
+            "A live member would go on from where it is.",
+            "End the group's consumers first; one that was killed is forgotten after its session timeout (45 s).",
         )
     for move in resets:
         at = move.position

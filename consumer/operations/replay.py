@@ -113,9 +113,10 @@ def plan(request: Request, settings: Settings, broker: Broker, store: Store) -> 
     stored = group_offsets(store, settings.group)
     found = positions(broker, settings.group, [request.topic], stored)
     chosen = [position for position in found if request.partition in (None, position.partition)]
+    if not found:
+        raise _usage(f"Kafka has no topic {request.topic}.", "Its table has had no row yet, or the name is wrong.")
     if not chosen:
-        asked = request.topic if request.partition is None else f"{request.topic}[{request.partition}]"
-        raise _usage(f"Kafka has no {asked}.", f"The topic has {len(found)} partitions.")
+        raise _usage(f"{request.topic} has no partition {request.partition}.", f"Its last one is {len(found) - 1}.")
     if request.from_offset is not None and len(chosen) > 1:
         raise _usage(f"{request.topic} has {len(chosen)} partitions.", "Name one with --partition.")
     starts = _starts(request, broker, chosen)
@@ -129,7 +130,8 @@ def execute(
 ) -> Summary:
     """Replay until the end or until `stopping`; `advanced` hears how many offsets each transaction moved on.
 
-    Metrics are served like the consumer's. Raises Stop if another process runs the same replay.
+    Metrics are served like the consumer's, beside it on the next free port. Raises Stop if another process runs the
+    same replay.
     """
     metrics, engine = Metrics(settings.slo.threshold_seconds, settings.slo.objective), load_model(settings)
     engine.warm_up()
@@ -246,6 +248,8 @@ def _starts(request: Request, broker: Broker, chosen: list[Position]) -> dict[Pa
                 f"Offset {request.from_offset} of {topic}[{number}] has expired.",
                 f"The first one there is is {position.first}; --from-beginning starts there.",
             )
+        if request.from_offset > position.end:
+            raise _usage(f"{topic}[{number}] has no offset {request.from_offset} yet.", f"It ends at {position.end}.")
     return dict.fromkeys(places, request.from_offset)
 
 

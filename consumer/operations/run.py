@@ -12,10 +12,11 @@ from threading import Event
 
 from consumer import __version__
 from consumer.embedding import Engine
-from consumer.errors import Abandoned, Exit, Stop, patiently
+from consumer.errors import Abandoned, patiently
 from consumer.observe import Metrics, get_logger, serve
 from consumer.operations.chores import Chores
 from consumer.operations.failed import RetryWorker
+from consumer.operations.refusals import refuse_no_tables
 from consumer.operations.slots import SlotWatch
 from consumer.operations.telemetry import Telemetry
 from consumer.operations.wiring import (
@@ -46,13 +47,7 @@ def run_consumer(settings: Settings, stopping: Event, *, wait: bool = True) -> N
 
     Raises Stop where going on would be wrong; the message names what resolves it.
     """
-    if not settings.tables:
-        raise Stop(
-            "The settings name no table.",
-            "There is nothing to consume.",
-            "Add an entry to `tables` with a topic and a text template; `embed-consumer config schema` shows all keys.",
-            exit_code=Exit.USAGE,
-        )
+    refuse_no_tables(settings)
     metrics = Metrics(settings.slo.threshold_seconds, settings.slo.objective)
     metrics.declare([table.source for table in settings.tables])
     broker = open_broker(settings)
@@ -69,6 +64,8 @@ def run_consumer(settings: Settings, stopping: Event, *, wait: bool = True) -> N
     telemetry.health.set_ready("model", True, f"{engine.identity.model} on {engine.device}")
     _build_info(metrics, engine)
     with serve(settings.http.listen, metrics, telemetry.health) as http, open_store(settings) as store:
+        if http.moved:
+            _log.warning("the port is taken, the next free one is used", wanted=settings.http.listen, url=http.url)
         _log.info("ready to join", http=http.url, model=engine.identity.model, device=engine.device)
         ready = partial(_ready, settings, broker, store, engine)
         try:

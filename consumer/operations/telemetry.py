@@ -206,13 +206,9 @@ class Telemetry:
             tokens[source] += sum(len(chunk.token_ids) for chunk in computed)
             counts[source, "embedded"] += len(computed)
             counts[source, "reused"] += write.kept + len(write.insert) - len(computed)
-            counts[source, "deleted"] += len(write.delete)
+        counts.update({(source, "deleted"): chunks for source, chunks in applied.deleted.items()})
         for labels, count in counts.items():
             self.metrics.chunks.labels(*labels).inc(count)
-        whole = [write.key.source for write in planned.writes if write.delete_all]
-        if whole:  # documents that went whole: the database counted their chunks
-            rest = applied.chunks_deleted - sum(len(write.delete) for write in planned.writes)
-            self.metrics.chunks.labels(whole[0], "deleted").inc(max(rest, 0))
         for source, count in tokens.items():
             self.metrics.tokens.labels(source).inc(count)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -106,13 +107,21 @@ def _refuse_unknown(content: Mapping[str, Any], where: str) -> None:
 
 
 def _refuse_unknown_environment() -> None:
-    for name in os.environ:
+    for name, value in os.environ.items():
         if name.startswith(PREFIX):
-            nested: Any = None
+            nested = _json(value)
             for part in reversed(_env_key(name).split(".")):
                 nested = {part: nested}
             for path in _unknown(nested, Settings, ()):
                 raise Stop(_unknown_message(path, f"${name}"), exit_code=Exit.USAGE)
+
+
+def _json(value: str) -> Any:
+    """A section or list that a variable holds as JSON; None for plain text, and for what pydantic will refuse."""
+    try:
+        return json.loads(value)
+    except ValueError:
+        return None
 
 
 def _unknown(

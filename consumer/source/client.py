@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import re
 import time
@@ -9,12 +10,50 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from consumer.errors import Exit, Retry, Stop
 
 TIMEOUT_SECONDS = 5.0
+# What people set: named where something is misspelt. The client itself does not tell which properties it has.
+OFTEN_SET = (
+    "broker.address.family",
+    "client.id",
+    "client.rack",
+    "enable.ssl.certificate.verification",
+    "fetch.max.bytes",
+    "fetch.min.bytes",
+    "fetch.wait.max.ms",
+    "group.instance.id",
+    "group.protocol",
+    "heartbeat.interval.ms",
+    "max.partition.fetch.bytes",
+    "max.poll.interval.ms",
+    "metadata.max.age.ms",
+    "queued.max.messages.kbytes",
+    "receive.message.max.bytes",
+    "sasl.mechanisms",
+    "sasl.oauthbearer.client.id",
+    "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.method",
+    "sasl.oauthbearer.scope",
+    "sasl.oauthbearer.token.endpoint.url",
+    "sasl.password",
+    "sasl.username",
+    "security.protocol",
+    "session.timeout.ms",
+    "socket.keepalive.enable",
+    "socket.timeout.ms",
+    "ssl.ca.location",
+    "ssl.certificate.location",
+    "ssl.endpoint.identification.algorithm",
+    "ssl.key.location",
+    "ssl.key.password",
+    "ssl.keystore.location",
+    "ssl.keystore.password",
+    "statistics.interval.ms",
+)
 _REFUSED = {
     KafkaError._AUTHENTICATION,
     KafkaError.SASL_AUTHENTICATION_FAILED,
@@ -43,6 +82,8 @@ class _Seldom(logging.Filter):
 
 _librdkafka = logging.getLogger("librdkafka")
 _librdkafka.addFilter(_Seldom(60.0))
+_unheard = logging.getLogger("librdkafka.unheard")
+_unheard.disabled = True
 
 
 class Broker:
@@ -94,6 +135,15 @@ class Broker:
         config.setdefault("topic.metadata.refresh.interval.ms", 5000)
         config["allow.auto.create.topics"] = False
         return config
+
+    def check_properties(self) -> None:
+        """Raise Stop for properties that the client of a group member refuses; no broker is asked."""
+        config = self.consumer_config("check", lambda _: None) | {"logger": _unheard}
+        del config["bootstrap.servers"]
+        try:
+            Consumer(config).close()
+        except KafkaException as error:
+            raise fault_of(error.args[0], self.servers) from None
 
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
         """The broker's id of each topic; a topic made anew under its old name has another. Raises Retry or Stop."""
@@ -158,10 +208,11 @@ def fault_of(error: KafkaError, servers: str) -> Retry | Stop:
         )
     if error.code() == KafkaError._INVALID_ARG:
         # Nothing else of the message: it may quote a value.
-        named = re.search(r'propert(?:y|ies):? "?([A-Za-z0-9._]+)', error.str())
+        named = re.search(r'(?:propert(?:y|ies):?|bool value for) "?([A-Za-z0-9._]+)', error.str())
+        name = named[1] if named else "sasl.mechanisms" if "SASL mechanism" in error.str() else ""
         return Stop(
-            f"The Kafka client refuses its settings{f': {named[1]}' if named else ''}.",
-            "A property does not exist, has an impossible value, or lacks another one that goes with it.",
+            f"The Kafka client refuses its settings{f': {name}' if name else ''}.",
+            _why_refused(name, unknown="No such" in error.str()),
             "Correct kafka.properties; librdkafka's CONFIGURATION.md lists them.",
             exit_code=Exit.USAGE,
         )
@@ -172,3 +223,10 @@ def fault_of(error: KafkaError, servers: str) -> Retry | Stop:
         "No broker runs there, it is still starting, or the network is in between.",
         "Start it, or correct kafka.bootstrap_servers (EMBEDDING_KAFKA__BOOTSTRAP_SERVERS).",
     )
+
+
+def _why_refused(name: str, *, unknown: bool) -> str:
+    if not unknown:
+        return "A property has an impossible value, or lacks another one that goes with it."
+    near = difflib.get_close_matches(name, OFTEN_SET, n=1, cutoff=0.75)
+    return f"There is no such property{f'; the nearest one is {near[0]}' if near else ''}."

@@ -13,12 +13,19 @@ from consumer.store.documents import Ids
 from consumer.store.model import Generation
 from consumer.store.packing import Array, copy_blocks, elements, vector_elements
 
-_DELETE_ALL = sql.SQL("DELETE FROM {chunks} WHERE document_id = ANY(%s)")
+_DELETE_ALL = sql.SQL("""
+WITH gone AS (DELETE FROM {chunks} WHERE document_id = ANY(%s) RETURNING source)
+SELECT source, count(*) FROM gone GROUP BY source
+""")
 
 _DELETE = sql.SQL("""
-DELETE FROM {chunks} AS c
-USING unnest(%s, %s, %s) AS gone (document_id, chunk_hash, occurrence)
-WHERE (c.document_id, c.chunk_hash, c.occurrence) = (gone.document_id, gone.chunk_hash, gone.occurrence)
+WITH gone AS (
+    DELETE FROM {chunks} AS c
+    USING unnest(%s, %s, %s) AS named (document_id, chunk_hash, occurrence)
+    WHERE (c.document_id, c.chunk_hash, c.occurrence) = (named.document_id, named.chunk_hash, named.occurrence)
+    RETURNING c.source
+)
+SELECT source, count(*) FROM gone GROUP BY source
 """)
 
 # A kept row takes metadata and provenance from its document row, which this transaction has just written.
@@ -42,7 +49,7 @@ FROM STDIN (FORMAT binary)
 
 
 def delete_chunks(connection: Connection[Any], generation: Generation, writes: Sequence[DocumentWrite]) -> list[Any]:
-    """Remove the rows that the plan names, or all of a document; the cursors, whose `rowcount` tells how many."""
+    """Remove the rows that the plan names, or all of a document; the cursors, of rows (source, how many)."""
     whole = [write.document_id for write in writes if _all_go(write) and write.document_id is not None]
     single = [(write.document_id, *chunk) for write in writes if not _all_go(write) for chunk in write.delete]
     cursors = []

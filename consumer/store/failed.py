@@ -9,7 +9,7 @@ from psycopg import Connection
 from psycopg.rows import kwargs_row
 
 from consumer.planning import DocumentKey, DocumentWrite, RejectedEvent
-from consumer.store.model import FailedDocument, Selector
+from consumer.store.model import FailedDocument, Reason, Selector
 from consumer.store.packing import Array
 
 # After attempt n the next one is due in the n-th delay; past the last one the document is dead.
@@ -88,6 +88,11 @@ SELECT failure_id, source, key_hash, source_key::text, kafka_topic, kafka_partit
 FROM failed_documents WHERE {_SELECTED} ORDER BY first_failed_at, failure_id LIMIT %(limit)s
 """  # noqa: S608
 
+_REASONS = f"""
+SELECT source, stage, error_type, state, count(*) FROM failed_documents WHERE {_SELECTED}
+GROUP BY source, stage, error_type, state ORDER BY count(*) DESC, source, stage, error_type, state
+"""  # noqa: S608
+
 _RETRY = f"UPDATE failed_documents SET next_attempt_at = now(), state = 'retrying' WHERE {_SELECTED}"  # noqa: S608
 _DISCARD = f"DELETE FROM failed_documents WHERE {_SELECTED}"  # noqa: S608
 _COUNTS = "SELECT source, state, count(*) FROM failed_documents GROUP BY source, state"
@@ -147,6 +152,11 @@ def listed(connection: Connection[Any], selector: Selector, limit: int) -> list[
     """Selected rows, oldest first."""
     with connection.cursor(row_factory=kwargs_row(_row)) as cursor:
         return cursor.execute(_LIST, {**vars(selector), "limit": limit}).fetchall()
+
+
+def reasons(connection: Connection[Any], selector: Selector) -> list[Reason]:
+    """Selected rows grouped by reason, the most frequent first."""
+    return [Reason(*row) for row in connection.execute(_REASONS, vars(selector))]
 
 
 def make_due(connection: Connection[Any], selector: Selector) -> int:

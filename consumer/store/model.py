@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -87,20 +88,35 @@ class StoredOffset:
     updated_at: datetime
 
 
+class Reason(NamedTuple):
+    """How many failed documents share a reason."""
+
+    source: str
+    stage: str
+    error_type: str
+    state: str
+    documents: int
+
+
 @dataclass(frozen=True)
 class Applied:
     """The transaction is committed. `dropped` are writes older than a truncate of their source: forget them.
 
     `truncated` are sources whose truncate took effect (an older, redelivered one is ignored): forget what is known of
-    their documents.
+    their documents. `deleted` are chunks by source, those of documents that went whole included.
     """
 
     documents: int = 0
     chunks_inserted: int = 0
     chunks_updated: int = 0
-    chunks_deleted: int = 0
+    deleted: Counter[str] = field(default_factory=Counter)
     dropped: tuple[DocumentKey, ...] = ()
     truncated: tuple[str, ...] = ()
+
+    @property
+    def chunks_deleted(self) -> int:
+        """Of all sources."""
+        return self.deleted.total()
 
 
 @dataclass(frozen=True)

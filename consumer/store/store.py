@@ -23,6 +23,7 @@ from consumer.store.model import (
     Generation,
     IndexStatus,
     Outcome,
+    Reason,
     SearchHit,
     Selector,
     StaleDocument,
@@ -188,6 +189,11 @@ class Store:
         """Failed documents, oldest first."""
         with self._session() as connection:
             return failed.listed(connection, selector, limit)
+
+    def failed_reasons(self, selector: Selector = ALL) -> list[Reason]:
+        """Failed documents grouped by reason, the most frequent first."""
+        with self._session() as connection:
+            return failed.reasons(connection, selector)
 
     def retry_failed(self, selector: Selector) -> int:
         """Make them due now, the dead ones for one attempt; how many."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -137,7 +138,10 @@ def _write_rest(
         if plan.heartbeats:
             prefixes, times = zip(*plan.heartbeats, strict=True)
             connection.execute(_BEAT, [Array("text", prefixes), Array("int8", times)])
-    return Applied(chunks_deleted=_rows(deleted), chunks_updated=_rows(updated))
+    gone = Counter[str]()
+    for cursor in deleted:
+        gone.update(dict(cursor))
+    return Applied(deleted=gone, chunks_updated=sum(cursor.rowcount for cursor in updated))
 
 
 def _empty(
@@ -149,14 +153,10 @@ def _empty(
         applied = replace(
             applied,
             documents=applied.documents + gone,
-            chunks_deleted=applied.chunks_deleted + chunk_count,
+            deleted=applied.deleted + Counter({source: chunk_count}),
             truncated=(*applied.truncated, source),
         )
     return applied
-
-
-def _rows(cursors: Sequence[Any]) -> int:
-    return sum(cursor.rowcount for cursor in cursors)
 
 
 @contextmanager

@@ -190,6 +190,21 @@ def test_a_gravestone_keeps_its_place_and_nothing_else(bench: Either) -> None:
     assert bench.stored(9).state == "deleted"
 
 
+def test_deleted_chunks_are_counted_by_their_own_source(bench: Either) -> None:
+    elsewhere = key(2, "elsewhere")
+    two = [chunk("a"), chunk("b", 1)]
+    bench.applied(
+        write(1, insert=(chunk("a"),)), write(2, key=elsewhere, insert=two), write(3, 9, insert=(chunk("a"),))
+    )
+    other = bench.store.lookup([elsewhere])[elsewhere]
+    edited = write(2, 6, other, key=elsewhere, update=(kept("a", 0),), delete=((chunk_hash("b"), 0),))
+    applied = bench.applied(delete(1, 7, bench.stored(1)), edited)
+    assert applied.deleted == {SOURCE: 1, "elsewhere": 1}
+    again = bench.store.lookup([elsewhere])[elsewhere]
+    gone = msgspec.structs.replace(delete(2, 10, again), key=elsewhere)
+    assert bench.applied(gone, truncates=(truncate(11),)).deleted == {SOURCE: 1, "elsewhere": 1}
+
+
 def test_a_value_that_the_database_refuses_leaves_nothing(bench: Either) -> None:
     bench.acquire()
     poisoned = plan(write(1), write(2, insert=(chunk("a"),)), advance=advance(0, 5))

@@ -131,6 +131,40 @@ def test_discard_plans_first_and_forgets_only_what_it_was_told(divided: World) -
     assert set(by_type(world)) == {"template_error"}
     assert world.command("failed", "discard", "--all", "--execute").returncode == 0
     assert failed(world) == {"reasons": [], "documents": [], "total": 0}
+    for act in (("retry",), ("discard",), ("discard", "--execute")):
+        unknown = world.command("failed", act[0], "--id", number, *act[1:])
+        assert (unknown.returncode, unknown.stdout) == (1, "")
+        assert f"no failed document with the id {number}" in unknown.stderr
+        world.processes.pop()  # it has not died, it said so
     refused = world.command("failed", "discard", "--all", "--id", "1")
     assert refused.returncode == 2
     assert "exactly one" in refused.stderr
+
+
+def test_counts_are_of_all_that_is_chosen_and_alike_in_every_answer(divided: World) -> None:
+    world = divided
+    world.produce((b"no json", b"{}"), event(1, 0), event(2, 0))
+    with world.consumer():
+        world.until(lambda: len(rows(world)) == 2 and len(world.store("SELECT 1 FROM failed_documents")) == 3)
+    listed = failed(world, "--limit", "1")
+    assert (listed["total"], len(listed["documents"])) == (3, 1)
+    assert [(reason["error_type"], reason["documents"]) for reason in listed["reasons"]] == [
+        ("template_error", 2), ("key_undecodable", 1),
+    ]  # fmt: skip
+    shown = world.command("failed", "list", "--limit", "1")
+    assert "2 more" in shown.stderr
+    for act, executed in ((("retry",), True), (("discard",), False), (("discard", "--execute"), True)):
+        done = world.command("failed", *act, "--all", "--json")
+        assert json.loads(done.stdout) == {"reasons": listed["reasons"], "total": 3, "executed": executed}
+    assert world.store("SELECT 1 FROM failed_documents") == []
+
+
+def test_a_source_that_nobody_knows_is_told_from_one_without_failures(divided: World) -> None:
+    world = divided
+    for act in ("list", "retry", "discard"):
+        known = world.command("failed", act, "--source", world.topic())
+        assert known.returncode == 0, known.stderr
+        unknown = world.command("failed", act, "--source", world.topic()[:-1])
+        assert (unknown.returncode, unknown.stdout) == (2, "")
+        assert f"The nearest one is {world.topic()}." in unknown.stderr
+        world.processes.pop()  # it has not died, it said so

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -276,5 +277,26 @@ def test_what_cannot_be_replayed_is_refused_with_a_reason(world: World) -> None:
     assert f"--group {world.name}" in other.stderr
     many = refused("--topic", world.topic(), "--from-offset", "1")
     assert "--partition" in many
+    assert "has no offset 99 yet" in refused("--topic", world.topic(), "--partition", "0", "--from-offset", "99")
+    early = replay(world, "--from-datetime", "1969-12-31T23:59:59.999Z")["plan"]
+    assert (early["events"], [part["from"] for part in early["parts"]]) == (3, [0, 0])
     nothing = replay(world, "--from-datetime", "2999-01-01", "--execute")
     assert (nothing["plan"]["events"], nothing["result"]) == (0, None)
+
+
+def test_a_port_of_the_metrics_that_is_taken_is_news_to_a_consumer_and_none_to_a_replay(world: World) -> None:
+    world.settings(log={"format": "json", "level": "warning"})
+    world.migrate()
+    fill(world, 3)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        wanted = f"127.0.0.1:{taken.getsockname()[1]}"
+        world.settings(http={"listen": wanted})
+        with world.consumer() as consumer:
+            world.until(lambda: consumer.lines("the port is taken, the next free one is used"))
+            world.until(lambda: len(world.store("SELECT 1 FROM documents")) == 3)
+        (said,) = consumer.lines("the port is taken, the next free one is used")
+        assert (said["wanted"], said["url"].startswith("http://127.0.0.1:")) == (wanted, True)
+        done = world.command("replay", "--topic", world.topic(), "--from-beginning", "--execute")
+    assert done.returncode == 0, done.stderr
+    assert "stale 3" in done.stdout
+    assert "port" not in done.stderr

@@ -29,12 +29,13 @@ from consumer.errors import Exit, Stop
 from consumer.events import AvroSchema, SchemaRef
 from consumer.local import Endpoints, Stack, resource
 from consumer.local.artifacts import default_cache, ensure, pinned, sha256, tree_sha256
+from consumer.local.files import exclusive
 from consumer.local.state import State
 from consumer.settings import load_settings
 from consumer.source import Access, SchemaRegistry
 from tests.stacks import local_only
 
-pytestmark = [pytest.mark.stack, local_only, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.stack, local_only, pytest.mark.timeout(600)]
 
 SERVICES = ["postgres", "kafka", "connect"]
 
@@ -276,6 +277,64 @@ def test_a_start_killed_half_way_is_taken_over(tmp_path: Path) -> None:
     assert {service.state for service in stack.status()} == {"stopped"}
     stack.down(purge=True)
     assert not home.exists()
+
+
+def start_up(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    """`embed-consumer stack up` in a process of its own, which minds Ctrl-C even below a shell that does not."""
+    program = "from signal import *; signal(SIGINT, default_int_handler); from consumer.cli import main; main()"
+    with (folder / "up.log").open("wb") as log:
+        return subprocess.Popen([sys.executable, "-c", program, "stack", "up", *arguments], cwd=folder, stderr=log)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_start_that_is_interrupted_leaves_no_process_and_says_so(tmp_path: Path, number: signal.Signals) -> None:
+    home = tmp_path / ".embed-consumer"
+    process = start_up(tmp_path)
+    try:
+        until(lambda: [each for each in processes_of(home) if each.name() == "java"], 180)
+        process.send_signal(number)
+        assert process.wait(180) == Exit.INTERRUPTED
+        assert not processes_of(home)
+    finally:
+        process.kill()
+        Stack(home).down()
+    assert (tmp_path / "up.log").read_text().endswith("stopping what was started\nInterrupted.\n")
+    assert not (tmp_path / "embed-consumer.yaml").exists()
+
+
+def test_a_second_start_that_is_interrupted_leaves_a_stack_running(stack: Stack, tmp_path: Path) -> None:
+    stack.up()
+    before = stack.status()
+    with exclusive(stack.layout.lock, patience=60):
+        process = start_up(tmp_path, "--home", str(stack.layout.home))
+        waits = psutil.Process(process.pid)
+        until(lambda: any(file.path == str(stack.layout.lock) for file in waits.open_files()), 180)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(180) == Exit.INTERRUPTED
+    assert stack.status() == before
+
+
+def test_any_folder_will_do_and_purge_takes_the_settings_file_along_unless_it_was_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LANG", raising=False)
+    monkeypatch.setenv("LC_ALL", "C")
+    home, settings = tmp_path / "with a space \\ ü" / "home", tmp_path / "embed-consumer.yaml"
+    run = CliRunner().invoke
+    for edited in (True, False):
+        up = run(app, ["up", "--home", str(home), "--config", str(settings), "--no-connector"])
+        try:
+            assert up.exit_code == Exit.DONE, up.output
+            assert (home / "data" / "kafka" / "meta.properties").exists()
+            if edited:
+                settings.write_text(settings.read_text() + "# mine\n")
+        finally:
+            done = run(app, ["down", "--home", str(home), "--purge"])
+        assert done.exit_code == Exit.DONE
+        assert settings.exists() == edited
+        assert (str(settings) in done.stderr) == edited
+        assert not home.exists()
+        settings.unlink(missing_ok=True)
 
 
 def test_two_starts_at_once_make_one_stack_which_leaves_a_port_taken_meanwhile(stack: Stack) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -67,7 +68,7 @@ class Transaction:
             counted = replace(
                 counted,
                 chunks_updated=counted.chunks_updated + updated,
-                chunks_deleted=counted.chunks_deleted + deleted,
+                deleted=counted.deleted + Counter({write.key.source: deleted}),
             )
         for reject in self._plan.rejects:
             database.failed.record_event(reject, database.now)
@@ -77,7 +78,7 @@ class Transaction:
         for source, marker in self._moved.items():
             gone, chunks = self._empty(source, marker)
             counted = replace(
-                counted, documents=counted.documents + gone, chunks_deleted=counted.chunks_deleted + chunks
+                counted, documents=counted.documents + gone, deleted=counted.deleted + Counter({source: chunks})
             )
         return counted
 

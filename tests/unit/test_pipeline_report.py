@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from typing import Any, Literal
 
 import msgspec
@@ -182,3 +183,12 @@ def test_good_and_total_of_the_objective_are_applied_and_rejected_streaming_even
         seen = value("embedding_pipeline_freshness_seconds_bucket", {"source": "items", "le": "60.0"})
         assert seen == counts[kind][0], "the histogram and the objective's counter agree"
     assert counts == {"live": [3, 1, 2], "replay": [0, 0, 0]}
+
+
+def test_deleted_chunks_count_for_the_source_that_lost_them() -> None:
+    told = telemetry()
+    told.done(Work(Batch((), {})), Planned((), {}, (), ()), Applied(deleted=Counter({"items": 2, "others": 3})))
+    value = told.metrics.registry.get_sample_value
+    name = "embedding_pipeline_chunks_total"
+    assert value(name, {"source": "items", "outcome": "deleted"}) == 2
+    assert value(name, {"source": "others", "outcome": "deleted"}) == 3

@@ -95,6 +95,28 @@ def test_an_unknown_environment_variable_is_named(monkeypatch: pytest.MonkeyPatc
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        (
+            "TABLES",
+            '[{"topic": "a.b.c", "text": "x"}, {"topic": "a.b.d", "txt": "canary"}]',
+            "tables.txt. .* tables.text",
+        ),
+        ("STORE", '{"dns": "canary"}', "store.dns. .* store.dsn"),
+        ("KAFKA__PROPERTIES", '{"group.id": "canary"}', "group.id is owned"),
+    ],
+)
+def test_a_mistake_inside_json_of_the_environment_is_named(
+    name: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"EMBEDDING_{name}", value)
+    with pytest.raises(Stop, match=told) as caught:
+        load_settings()
+    assert caught.value.exit_code == Exit.USAGE
+    assert "canary" not in str(caught.value)
+
+
 def test_a_file_that_is_not_there_is_an_error() -> None:
     with pytest.raises(Stop, match="does not exist"):
         load_settings(Path("nowhere.yaml"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from consumer.local import Endpoints, write_settings
+from consumer.local.settings_file import remove_settings
 from consumer.settings import load_settings
 
 
@@ -59,3 +60,15 @@ def test_a_file_that_a_person_wrote_or_edited_stays(endpoints: Endpoints, tmp_pa
     assert write_settings(wanted, instead, endpoints) == instead
     assert wanted.read_text() == mine
     assert load_settings(instead).settings.tables
+
+
+def test_only_what_was_written_for_this_stack_is_removed(endpoints: Endpoints, tmp_path: Path) -> None:
+    path = write_settings(tmp_path / "embed-consumer.yaml", tmp_path / "instead.yaml", endpoints)
+    assert not remove_settings(path, "the password of another stack")
+    written = path.read_text()
+    path.write_text(f"{written}# a note of mine\n")
+    assert not remove_settings(path, "c")
+    path.write_text(written)
+    assert remove_settings(path, "c")
+    assert not path.exists()
+    assert remove_settings(path, "c"), "there is nothing left to remove"

@@ -86,12 +86,16 @@ class Checks:
 
 @dataclass
 class Report:
-    """The whole demo in figures. Parts are None or empty as long as the story has not come to them."""
+    """The whole demo in figures. Parts are None or empty as long as the story has not come to them.
+
+    `phases` are the seconds of its parts, in order; `seconds` is their sum.
+    """
 
     checks: Checks
     snapshot: Snapshot | None = None
     groups: list[Group] = field(default_factory=list)
     searches: list[Found] = field(default_factory=list)
+    phases: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
@@ -117,6 +121,7 @@ class Report:
             "changes": [_group_json(group) for group in self.groups],
             "searches": [_found_json(found) for found in self.searches],
             "checks": [asdict(check) for check in self.checks.made],
+            "phases": {name: round(seconds, 1) for name, seconds in self.phases.items()},
             "seconds": round(self.seconds, 1),
         }
 

@@ -69,7 +69,7 @@ class Home:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Holds the folder for one demo. Raises Stop if it is another's: a demo that runs, or anything else."""
-        if self.folder.exists() and not self.exists and any(self.folder.iterdir()):
+        if self.folder.exists() and not self.exists and not self._is_empty():
             raise Stop(
                 f"{self.shown} is not a folder of the demo.",
                 "The demo starts from nothing, and what is in there is not its to remove.",
@@ -154,6 +154,9 @@ class Home:
                 ended = "ended while starting" if self.consumer_pid is None else "was not ready in time"
                 raise Stop(f"The consumer {ended}.", f"Its log says why: {self.consumer_log}.", exit_code=Exit.FAILED)
             time.sleep(0.05)
+
+    def _is_empty(self) -> bool:
+        return self.folder.is_dir() and not any(self.folder.iterdir())
 
     def _consumer(self) -> Command:
         script = Path(sysconfig.get_path("scripts")) / "embed-consumer"

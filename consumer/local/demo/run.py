@@ -5,11 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import signal
 import sysconfig
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from consumer.errors import Fault
@@ -17,6 +14,7 @@ from consumer.local.demo.figures import Report
 from consumer.local.demo.home import Home
 from consumer.local.demo.screen import Screen
 from consumer.local.demo.story import Demo
+from consumer.local.interrupts import undisturbed
 from consumer.observe import configure_logging
 
 
@@ -61,24 +59,9 @@ def stop(home: Home, screen: Screen) -> bool:
 
 
 def _end(home: Home, screen: Screen, *, purge: bool) -> None:
-    with _undisturbed(), screen.waiting("stopping the consumer, Connect, Kafka and Postgres"):
+    with undisturbed(), screen.waiting("stopping the consumer, Connect, Kafka and Postgres"):
         home.end(purge=purge)
     screen.line("stopped", "everything has ended" + ("" if purge else f"; logs stay in {home.shown}"))
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """A second Ctrl-C does not leave half of it running."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 def _next_steps(home: Home, report: Report, overriding: Sequence[str]) -> Sequence[tuple[str, Sequence[str]]]:

@@ -53,18 +53,26 @@ class Demo:
 
     def _tell(self) -> Report:
         began = time.monotonic()
+
+        def phase(name: str) -> None:
+            self.report.seconds, before = time.monotonic() - began, self.report.seconds
+            self.report.phases[name] = self.report.seconds - before
+
         with ExitStack() as open_until_end:
             endpoints, engine, shop = self._set_up(open_until_end)
+            phase("set up")
             eyes = open_until_end.enter_context(Eyes(endpoints.reader_dsn, self.home))
             asker = searches.Asker(engine, open_until_end.enter_context(Store(endpoints.reader_dsn, SCHEMA)))
             self._snapshot(shop, eyes, engine)
+            phase("snapshot")
             story = searches.choose(shop.rows(), asker)
             self._change(shop, eyes, story)
+            phase("changes")
             self.report.searches = searches.tell(story, asker, self.report.checks)
             self.screen.searches(self.report.searches)
             self._compare(shop, eyes, engine, "at the end")
             self._nothing_failed(eyes)
-        self.report.seconds = time.monotonic() - began
+            phase("searches")
         return self.report
 
     def _set_up(self, open_until_end: ExitStack) -> tuple[Endpoints, Engine, Shop]:
