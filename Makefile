@@ -33,7 +33,8 @@ check: .venv/.ready  ## ruff, mypy --strict, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: .venv/.ready  ## what is generated: docs/semantics.md from the tests, the dashboards from their code
+docs: .venv/.ready  ## what is generated: docs/semantics.md from the tests, schemas/metrics.md and the dashboards from code
+	$(BIN)/python -c 'from consumer.observe import metrics_markdown; print(metrics_markdown(), end="")' > schemas/metrics.md
 	$(BIN)/python -m tests.semantics
 	$(BIN)/python -m ops.grafana
 

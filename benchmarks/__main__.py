@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import chunks, decode, demo, freshness, memory
+from benchmarks import chunks, decode, demo, detection, freshness, memory
 from benchmarks.figures import Figure, machine, report
 from consumer.local import Endpoints, Stack
 
@@ -15,6 +15,7 @@ from consumer.local import Endpoints, Stack
 ALONE: dict[str, Callable[[Path], Sequence[Figure]]] = {"chunks": chunks.measure, "demo": demo.measure}
 GROUPS: dict[str, Callable[[Endpoints, Path], Sequence[Figure]]] = {
     "decode": decode.measure,
+    "detection": detection.measure,
     "freshness": freshness.measure,
     "memory": memory.measure,
 }

@@ -76,6 +76,6 @@ def _event(topic: str, partition: int, offset: int, key: bytes | None, value: by
     if value is None:
         return Event(topic, partition, offset, name, "tombstone", None, None)
     envelope = json.loads(value)
-    after = envelope["after"] if envelope["op"] != "d" else None
+    after = envelope["after"] if envelope["op"] not in "dm" else None
     origin = envelope["source"]
     return Event(topic, partition, offset, name, envelope["op"], after, origin["ts_us"], origin.get("sequence"))

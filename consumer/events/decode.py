@@ -69,9 +69,14 @@ def decode_key(record: Record, form: Form = ANY_FORM, schemas: Schemas = NO_SCHE
 
 
 def decode_heartbeat(record: Record, form: Form = ANY_FORM, schemas: Schemas = NO_SCHEMAS) -> int | None:
-    """The connector's clock in microseconds in a heartbeat; None where there is no possible time."""
+    """When the path was alive, in microseconds; None where there is no possible time.
+
+    A message that went through the source's log (`m`) tells its commit there: all that was committed before is behind
+    it. A plain heartbeat has the connector's clock only, and beats also while the log does not move.
+    """
     try:
-        return envelopes.within_time(envelopes.micros(_value(record.value or b"{}", record, form, schemas)))
+        beat = _value(record.value or b"{}", record, form, schemas)
+        return envelopes.within_time(envelopes.micros(beat.source or beat))
     except Reject:
         return None
 

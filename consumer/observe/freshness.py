@@ -36,16 +36,18 @@ class Stamps(NamedTuple):
     connector_us: int
     broker_us: int
     taken_us: int
+    planned_us: int
     embedded_us: int
     committed_us: int
 
 
 def stage_split(stamps: Stamps) -> dict[str, float]:
-    """Seconds per stage (connector, broker, queue, embed, write); a stage that skewed clocks make negative is 0.
+    """Seconds per stage (connector, broker, queue, plan, embed, write); one that skewed clocks make negative is 0.
 
-    `taken_us` is when the event's batch was taken up for planning, `embedded_us` when its vectors were ready.
+    `taken_us` is when the event's batch was taken up, `planned_us` when it was decoded, compared with what is stored
+    and planned, `embedded_us` when its vectors were ready.
     """
-    pairs = zip(("connector", "broker", "queue", "embed", "write"), stamps, stamps[1:], strict=False)
+    pairs = zip(("connector", "broker", "queue", "plan", "embed", "write"), stamps, stamps[1:], strict=False)
     return {stage: max(end - start, 0) / _US for stage, start, end in pairs}
 
 

@@ -71,6 +71,7 @@ class Telemetry:
             self.health.partition_progress(*partition, state.stored, state.end, now, in_flight=busy)
         self.held = dict(held)
         self.metrics.queue_depth.set_all({(t, str(p)): max(s.end - s.stored, 0) for (t, p), s in held.items()})
+        self.metrics.next_offset.set_all({(self._source(t), t, str(p)): s.stored for (t, p), s in held.items()})
         reason = f"partitions: {len(held)}" if held else "no partition assigned yet"
         self.health.set_ready("assigned", bool(held), reason)
 
@@ -191,7 +192,8 @@ class Telemetry:
     def _stages(self, work: Work, source_us: int, connector_us: int | None, broker_us: int | None) -> None:
         if connector_us is None or broker_us is None:
             return
-        stamps = Stamps(source_us, connector_us, broker_us, work.taken_us, work.embedded_us, work.committed_us)
+        ours = (work.taken_us, work.planned_us, work.embedded_us, work.committed_us)
+        stamps = Stamps(source_us, connector_us, broker_us, *ours)
         for stage, seconds in stage_split(stamps).items():
             self.metrics.stage.labels(stage).observe(seconds)
 

@@ -100,6 +100,18 @@ class SourceSettings(Section):
         description="the source Postgres, asked by doctor and for the metric of its replication slots; "
         "a role that may connect is enough",
     )
+    slot: str | None = Field(
+        None, description="the connector's slot.name, so that doctor knows which slot must be there; default: any"
+    )
+    publication: str | None = Field(
+        None, description="the connector's publication.name, in which doctor looks for the tables; default: any"
+    )
+    connect_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#]*)?$",
+        description="REST address of Kafka Connect, asked by doctor for the state of the connector",
+    )
+    connector: str | None = Field(None, description="the connector's name in Kafka Connect; default: all that it has")
 
 
 class EmbeddingSettings(Section):

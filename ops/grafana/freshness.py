@@ -118,7 +118,7 @@ def stages() -> list[Built]:
             *(
                 16,
                 "Mean seconds per stage",
-                "Source commit, connector, broker, queue, model, write: the sum is freshness.",
+                "Source commit, connector, broker, queue, plan, model, write: the sum is freshness.",
             ),
             *("s", {"{{stage}}": f"{seconds} / {events}"}),
             stacked=True,

@@ -21,7 +21,7 @@ def test_dependencies_that_never_answer_are_named_in_time() -> None:
                 "kafka": {"bootstrap_servers": where},
                 "registry": {"url": f"http://{where}"},
                 "store": {"dsn": dsn},
-                "source": {"dsn": dsn},
+                "source": {"dsn": dsn, "connect_url": f"http://{where}"},
                 "http": {"listen": where},
                 "tables": [{"topic": "a.b.c", "text": "{{ x }}", "format": "avro"}],
             }
@@ -29,7 +29,13 @@ def test_dependencies_that_never_answer_are_named_in_time() -> None:
         begun = time.monotonic()
         found = list(examine(settings, [part for part in PARTS if part.name != "model"]))
         seconds = time.monotonic() - begun
-    assert [finding.check for finding in found if finding.unreachable] == ["kafka", "registry", "source", "store"]
+    assert [finding.check for finding in found if finding.unreachable] == [
+        "kafka",
+        "registry",
+        "source",
+        "connector",
+        "store",
+    ]
     assert {finding.check: finding.verdict for finding in found}["http"] == "warn"
     assert all(finding.fix for finding in found if finding.verdict == "fail")
     assert "secret" not in repr(found)

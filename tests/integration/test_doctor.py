@@ -75,6 +75,9 @@ def healthy(world: World) -> World:
 
 
 def test_nothing_is_wrong_with_a_healthy_pipeline(world: World) -> None:
+    connector = {"connect_url": world.endpoints.connect_url, "connector": "postgres-json"}
+    named = {"slot": "embed_consumer", "publication": "dbz_publication", **connector}
+    world.settings(source={"dsn": world.endpoints.source_dsn, **named})
     world.migrate()
     insert(world)
     with world.consumer():
@@ -90,6 +93,7 @@ def test_nothing_is_wrong_with_a_healthy_pipeline(world: World) -> None:
         "heartbeat shop",
         "source",
         "slot embed_consumer",
+        "connector postgres-json",
         "store",
         "store server",
         "http",
@@ -111,6 +115,10 @@ def test_what_is_wrong_with_the_store_is_named_and_healed(healthy: World, tmp_pa
     execute(world.endpoints.migrator_dsn, lacking["writer"]["fix"].removeprefix("As the owner: "))
     assert doctor(world, code=0)["writer"]["verdict"] == "pass"
 
+    invalid = f"UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{name}.chunks_1_hnsw'::regclass"
+    execute(world.endpoints.admin_dsn, invalid)
+    broken = doctor(world, code=1)["vector index"]
+    assert (broken["verdict"], "broken off" in broken["what"]) == ("fail", True)
     execute(world.endpoints.migrator_dsn, f"DROP INDEX {name}.chunks_1_hnsw")
     missing = doctor(world, code=0)["vector index"]
     assert (missing["verdict"], "Start the consumer" in missing["fix"]) == ("warn", True)
@@ -126,6 +134,34 @@ def test_what_is_wrong_with_the_store_is_named_and_healed(healthy: World, tmp_pa
     assert (gone["model"]["verdict"], gone["vectors"]["verdict"]) == ("fail", "skip")
     world.model = model
     assert doctor(world, code=0)["vectors"]["verdict"] == "pass"
+
+
+def test_what_is_wrong_with_pgvector_and_the_migrator_is_named_and_healed(world: World) -> None:
+    """In a database of its own: the extension is missing, then is an old one, and nobody may create a schema."""
+    name = f"store{os.getpid()}"
+    execute(world.endpoints.admin_dsn, f"CREATE DATABASE {name}")
+    own = make_conninfo(world.endpoints.admin_dsn, dbname=name)
+    dsns = (world.endpoints.store_dsn, world.endpoints.migrator_dsn)
+    writer, migrator = (make_conninfo(dsn, dbname=name) for dsn in dsns)
+    world.settings(store={"dsn": writer, "migrator_dsn": migrator, "schema": world.name}, source={})
+    try:
+        bare = doctor(world, code=1)
+        assert bare["store server"]["verdict"] == bare["migrator"]["verdict"] == bare["migrations"]["verdict"] == "fail"
+        execute(own, bare["store server"]["fix"].removeprefix("As a superuser: "))
+        (grant, *_) = bare["migrator"]["fix"].replace("<database>", name).split(";")
+        execute(own, grant)
+        execute(own, "UPDATE pg_extension SET extversion = '0.8.3' WHERE extname = 'vector'")
+        old = doctor(world, code=1)
+        assert "0.8.3" in old["store server"]["what"]
+        assert old["migrator"]["verdict"] == "pass"
+        execute(own, old["store server"]["fix"].split(", then ")[1])
+        for rights in ("USAGE ON SCHEMAS", "SELECT, INSERT, UPDATE, DELETE ON TABLES", "USAGE, SELECT ON SEQUENCES"):
+            execute(own, f"ALTER DEFAULT PRIVILEGES FOR ROLE embedding_migrator GRANT {rights} TO embedder")
+        world.migrate()
+        healed = doctor(world)
+        assert {healed[check]["verdict"] for check in ("store server", "migrations", "writer", "vectors")} == {"pass"}
+    finally:
+        execute(world.endpoints.admin_dsn, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def test_a_schema_that_is_not_migrated(world: World) -> None:
@@ -180,6 +216,12 @@ def test_a_dependency_that_is_down_hides_no_other(healthy: World) -> None:
     assert [check for check, finding in silent.items() if finding["verdict"] == "fail"] == ["registry"]
     assert "registry.url" in silent["registry"]["fix"]
     del world.tables[0]["format"]
+    world.settings(source={"connect_url": "http://127.0.0.1:1"})
+    silent = doctor(world, code=3)
+    assert [check for check, finding in silent.items() if finding["verdict"] == "fail"] == ["connector"]
+    world.settings(source={"connect_url": world.endpoints.connect_url, "connector": "none"})
+    assert "source.connector" in doctor(world, code=1)["connector none"]["fix"]
+    world.settings(source={})
     assert (unasked := doctor(world, code=0)["source"])["verdict"] == "skip"
     assert "source.dsn" in unasked["fix"]
 

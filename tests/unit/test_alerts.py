@@ -14,11 +14,10 @@ import typer
 import yaml
 
 from consumer.cli.app import app
-from tests.observability import OPS, RULES, known_names, program, rules, used_names
+from tests.observability import OPS, RULES, RUNBOOKS, known_names, printed, program, rules, used_names
 
 ALERTS: dict[str, dict[str, Any]] = {rule["alert"]: rule for rule in rules() if "alert" in rule}
 TESTS = sorted((OPS / "prometheus/tests").glob("*.yml"))
-RUNBOOKS = sorted((OPS / "runbooks").glob("*.md"))
 BOARDS = {path.stem: json.loads(path.read_text()) for path in (OPS / "grafana/dashboards").glob("*.json")}
 
 
@@ -70,7 +69,14 @@ def test_every_alert_says_what_it_means_how_grave_it_is_and_where_to_look(name: 
     assert linked(rule["annotations"]["runbook_url"])["title"] == name
     panel = linked(rule["annotations"]["dashboard_url"])
     shown = " ".join(target["expr"] for target in panel["targets"])
-    assert (used_names(shown) | {"up"}) & (used_names(rule["expr"]) | set(re.findall(r"\bup\b", rule["expr"])))
+    assert (used_names(shown) | {"up"}) & (behind(rule["expr"]) | set(re.findall(r"\bup\b", rule["expr"])))
+
+
+def behind(expr: str) -> set[str]:
+    """Every series that an expression rests on, also by way of recording rules."""
+    recorded = {rule["record"]: rule["expr"] for rule in rules() if "record" in rule}
+    names = used_names(expr)
+    return names.union(*(behind(recorded[name]) for name in names & recorded.keys()))
 
 
 def test_alerts_and_runbooks_match_one_to_one() -> None:
@@ -84,6 +90,8 @@ def test_a_runbook_has_its_four_parts_and_names_commands_that_exist(path: Path) 
         *(path.stem, "Meaning", "Impact", "Diagnosis", "Mitigation"),
     ]
     commands = re.findall(r"`(embed-consumer\b[^`]*)`", text)
+    commands += [shown.command for shown in printed(text) if shown.command.startswith("embed-consumer")]
+    assert printed(text)
     assert commands
     for command in commands:
         parse(shlex.split(command)[1:])
@@ -108,7 +116,9 @@ def parse(arguments: list[str]) -> None:
 
 def test_panels_that_runbooks_quote_exist() -> None:
     titles = {panel["title"] for panel in BOARDS["embed-consumer"]["panels"]}
-    quoted = {title for path in RUNBOOKS for title in re.findall(r'"([^"]+)"', " ".join(path.read_text().split()))}
+    prose = [re.sub(r"```.*?```|`[^`]*`", "", path.read_text(), flags=re.DOTALL) for path in RUNBOOKS]
+    quoted = {title for text in prose for title in re.findall(r'"([^"]+)"', " ".join(text.split()))}
+    assert quoted
     assert quoted <= titles
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from threading import Event
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
 
 import pytest
 
 from consumer.errors import Exit, Retry, Stop
 from consumer.operations.doctor import Finding, examine, exit_code
+from consumer.operations.doctor.connect import judge_connector, look
 from consumer.operations.doctor.examine import Part
 from consumer.operations.doctor.finding import asked, failed, passed, skipped, warned
 from consumer.operations.doctor.here import judge_clock, judge_port
@@ -157,6 +159,55 @@ def test_the_port() -> None:
     assert judge_port("h:1", True, None).verdict == "warn"
     assert judge_port("h:1", True, dict(ready)).verdict == "pass"
     assert "store: not yet" in judge_port("h:1", True, dict(waiting)).what
+
+
+@pytest.mark.parametrize(
+    ("state", "task", "verdict", "fix"),
+    [
+        ("RUNNING", "RUNNING", "pass", ""),
+        ("RUNNING", "FAILED", "fail", "restart?includeTasks=true&onlyFailed=true"),
+        ("RUNNING", None, "fail", "restart"),
+        ("UNASSIGNED", "UNASSIGNED", "fail", "restart"),
+        ("PAUSED", "PAUSED", "fail", "PUT http://c/connectors/a%2Fb/resume"),
+        ("STOPPED", None, "fail", "resume"),
+    ],
+)
+def test_the_connector(state: str, task: str | None, verdict: str, fix: str) -> None:
+    trace = "org.apache.kafka.connect.errors.ConnectException: row (secret)\n\tat somewhere"
+    tasks = [{"id": 0, "state": task, "trace": trace}] if task else []
+    finding = judge_connector("http://c", "a/b", {"connector": {"state": state}, "tasks": tasks})
+    assert finding.verdict == verdict
+    assert fix in finding.fix
+    assert "secret" not in repr(finding)
+    assert ("ConnectException" in finding.what) is (task in ("FAILED", "UNASSIGNED"))
+
+
+def test_a_worker_without_a_connector_or_that_refuses_is_a_finding() -> None:
+    class Worker(BaseHTTPRequestHandler):
+        answers = ((200, b"[]"), (401, b""), (200, b"no json"))
+
+        def do_GET(self) -> None:
+            code, body = self.answers[len(found)]
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Says nothing."""
+
+    found: list[Finding] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Worker) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        settings = Settings.model_validate({"source": {"connect_url": url}})
+        for _ in Worker.answers:
+            found += look(settings)
+        server.shutdown()
+    assert [finding.verdict for finding in found] == ["fail"] * 3
+    assert "has no connector" in found[0].what
+    assert "(401)" in found[1].what
+    assert found[2].unreachable
 
 
 def test_the_exit_code_says_the_worst() -> None:

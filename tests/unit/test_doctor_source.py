@@ -134,6 +134,17 @@ def test_no_slot_fails_and_one_that_nobody_reads_beside_a_read_one_is_a_risk() -
     assert [finding.verdict for finding in judge_slots(SERVER, [SLOT, left])] == ["pass", "warn"]
 
 
+def test_the_slot_that_the_settings_name_must_be_there_and_be_read_whatever_others_do() -> None:
+    other = SLOT._replace(name="other")
+    assert [f.verdict for f in judge_slots(SERVER, [SLOT, other], "embed")] == ["pass", "pass"]
+    unread = judge_slots(SERVER, [SLOT._replace(active=False), other], "embed")
+    assert [(f.check, f.verdict) for f in unread] == [("slot embed", "fail"), ("slot other", "pass")]
+    left = judge_slots(SERVER, [SLOT, other._replace(active=False)], "embed")
+    assert [f.verdict for f in left] == ["pass", "warn"], "nobody needs it, and it fills the disk"
+    missing, _ = judge_slots(SERVER, [other], "embed")
+    assert (missing.check, missing.verdict, "source.slot" in missing.fix) == ("slot embed", "fail", True)
+
+
 @pytest.mark.parametrize(
     ("topic", "source", "expected"),
     [

@@ -154,8 +154,15 @@ def test_a_key_that_names_no_row_is_rejected(key: bytes | None) -> None:
     assert caught.value.stage == "decode"
 
 
-@pytest.mark.semantics("wire forms", "heartbeat", "the connector's clock; what is none tells nothing")
-def test_heartbeats_give_the_connectors_clock_in_microseconds() -> None:
+@pytest.mark.semantics(
+    "wire forms",
+    "heartbeat",
+    "when a mark in the source's log was committed there, else the connector's clock; what is none tells nothing",
+)
+def test_heartbeats_tell_when_the_path_was_alive_in_microseconds() -> None:
+    mark = b'{"op": "m", "ts_ms": 9, "source": {"ts_us": 7001}, "message": {"prefix": "embed-heartbeat"}}'
+    assert decode_heartbeat(beat(mark)) == 7001
+    assert decode_heartbeat(beat(b'{"op": "m", "ts_ms": 9, "source": {}}')) is None, "when it was read says nothing"
     assert decode_heartbeat(beat(b'{"ts_ms": 5}')) == 5000
     assert decode_heartbeat(beat(b'{"ts_ns": 5999}')) == 5
     assert decode_heartbeat(beat(b'{"schema": {}, "payload": {"ts_ms": 5, "ts_us": 5001}}')) == 5001

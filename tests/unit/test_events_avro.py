@@ -241,6 +241,20 @@ def test_heartbeats_come_in_avro_too() -> None:
     assert decode_heartbeat(record, Form(), {REF: AvroSchema(json.dumps(schema))}) == 5000
 
 
+def test_marks_of_the_log_come_in_avro_too() -> None:
+    origin = {"type": "record", "name": "Source", "fields": [{"name": "ts_us", "type": ["null", "long"]}]}
+    message = {
+        "type": "record",
+        "name": "Block",
+        "fields": [{"name": "prefix", "type": ["null", "string"]}, {"name": "content", "type": ["null", "bytes"]}],
+    }
+    fields = [("op", "string"), ("ts_ms", ["null", "long"]), ("source", origin), ("message", message)]
+    schema = {"type": "record", "name": "Envelope", "fields": [{"name": name, "type": kind} for name, kind in fields]}
+    mark = {"op": "m", "ts_ms": 9, "source": {"ts_us": 7001}, "message": {"prefix": "embed-heartbeat", "content": b""}}
+    record = Record(HEARTBEATS, "i", 0, 1, 1, None, FRAME + written(schema, mark), 5)
+    assert decode_heartbeat(record, Form(), {REF: AvroSchema(json.dumps(schema))}) == 7001
+
+
 def test_a_batch_names_its_schemas_and_fails_the_events_of_those_that_are_not_known() -> None:
     record, tables = event_of(envelope("string"), {"v": "x"}), {TOPIC: table()}
     beat = Record(HEARTBEATS, "i", 0, 1, 1, None, b"\0\0\0\0\x08\0", 5)

@@ -29,6 +29,7 @@ CONTRACT = {
     "latency_seconds": ("histogram", ("stage",)),
     "errors_total": ("counter", ("stage", "error_type")),
     "queue_depth": ("gauge", ("topic", "partition")),
+    "next_offset": ("gauge", ("source", "topic", "partition")),
     "failed_documents": ("gauge", ("source", "state")),
     "stale_documents": ("gauge", ("source",)),
     "slot_retained_bytes": ("gauge", ("slot",)),

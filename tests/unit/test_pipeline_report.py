@@ -127,6 +127,33 @@ def test_the_registry_is_told_apart_from_the_store_until_a_batch_is_through() ->
     assert 'embedding_pipeline_errors_total{error_type="registrywait",stage="decode"} 1.0' in counted
 
 
+def test_the_way_of_an_event_is_split_into_stages() -> None:
+    event = decode_event(record(5, "u", {"id": 1}, ts_us=A_DAY_AGO_US), Form())
+    stamped = msgspec.structs.replace(event, connector_us=A_DAY_AGO_US + 1_000_000, broker_us=A_DAY_AGO_US + 3_000_000)
+    told = telemetry()
+    taken, planned, embedded, committed = (A_DAY_AGO_US + seconds * 1_000_000 for seconds in (7, 15, 31, 63))
+    work = Work(
+        *(old_event(), {}, {}, 0, (Outcome("items", "u", "embedded", stamped),)),
+        taken_us=taken, decoded_us=taken, planned_us=planned, embedded_us=embedded, committed_us=committed,
+    )  # fmt: skip
+    told.done(work, Planned((), {}, (), ()), Applied())
+    value = told.metrics.registry.get_sample_value
+    names = ("connector", "broker", "queue", "plan", "embed", "write")
+    assert [value("embedding_pipeline_stage_seconds_sum", {"stage": name}) for name in names] == [1, 2, 4, 8, 16, 32]
+    assert value("embedding_pipeline_freshness_seconds_sum", {"source": "items"}) == 63, "the sum of its stages"
+
+
+def test_the_position_of_each_partition_is_shown() -> None:
+    told = telemetry()
+    told.positions(held(0, 1, stored=5))
+    told.positions(held(1, stored=7))
+    value = told.metrics.registry.get_sample_value
+    shown = [
+        value("embedding_pipeline_next_offset", {"source": "items", "topic": TOPIC, "partition": p}) for p in ("0", "1")
+    ]
+    assert shown == [None, 7]
+
+
 def test_good_and_total_of_the_objective_are_applied_and_rejected_streaming_events_and_no_others() -> None:
     def outcome(what: str, op: str = "u", **changed: Any) -> Outcome:
         event = decode_event(record(5, op, {"id": 1}, ts_us=A_DAY_AGO_US), Form())

@@ -8,7 +8,7 @@ from threading import Thread
 from typing import NamedTuple
 
 from consumer.observe import get_logger
-from consumer.operations.doctor import here, kafka, source, store
+from consumer.operations.doctor import connect, here, kafka, source, store
 from consumer.operations.doctor.finding import Finding
 from consumer.settings import Settings
 
@@ -31,6 +31,7 @@ PARTS = (
     Part("kafka", kafka.look),
     Part("registry", here.registry),
     Part("source", source.look),
+    Part("connector", connect.look),
     Part("store", store.look),
     Part("model", here.model, MODEL_SECONDS),
     Part("clock of the store", here.store_clock),

@@ -124,7 +124,8 @@ def judge_heartbeat(
             f"Set heartbeat.interval.ms=1000 in the connector with topic.prefix {prefix}, and see that it runs.",
         )
     if sent_age > FRESH_HEARTBEAT_SECONDS:
-        return failed(check, f"The connector's last heartbeat is {sent_age:.0f} s old: it does not run.", CONNECTOR)
+        what = f"The last heartbeat is {sent_age:.0f} s old: the connector does not run, or its slot does not move."
+        return failed(check, what, CONNECTOR)
     if not members:
         return passed(check, f"the connector's last one is {max(sent_age, 0):.1f} s old; no consumer applies it now")
     if stored_age is None or stored_age > FRESH_HEARTBEAT_SECONDS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from consumer.content import TableContent
 from consumer.errors import Fault
@@ -11,7 +12,7 @@ from consumer.operations.doctor.kafka import CONNECTOR
 from consumer.operations.doctor.tables import judge_table
 from consumer.operations.wiring import content_spec
 from consumer.settings import Settings, TableSettings
-from consumer.source import Slot, SourceDatabase, SourceServer, is_foreign
+from consumer.source import Slot, SourceDatabase, SourceServer, SourceTable, is_foreign
 
 _MIB = 1024 * 1024
 MUCH = 4 * 1024 * _MIB  # bytes of WAL that nobody should find out about from a full disk
@@ -33,7 +34,7 @@ def look(settings: Settings) -> Iterator[Finding]:
         with SourceDatabase(dsn) as source:
             server = source.server()
             yield judge_server(source.where, server)
-            yield from asked("replication slot", lambda: judge_slots(server, source.slots()))
+            yield from asked("replication slot", lambda: judge_slots(server, source.slots(), settings.source.slot))
             yield from asked("source tables", lambda: _tables(settings, source))
     except Fault as fault:
         yield faulty("source", fault)
@@ -43,6 +44,12 @@ def look(settings: Settings) -> Iterator[Finding]:
 def _tables(settings: Settings, source: SourceDatabase) -> Iterator[Finding]:
     named = {table.source: place for table in settings.tables if (place := table_of(table))}
     found, publications = source.tables(list(named.values())), source.publications()
+    if chosen := settings.source.publication:
+        if chosen not in publications:
+            fix = f"Correct source.publication, or CREATE PUBLICATION {chosen} FOR TABLE …;"
+            yield failed("publication", f"The source has no publication {chosen}.", fix)
+            return
+        found, publications = {place: _within(table, chosen) for place, table in found.items()}, [chosen]
     for table in settings.tables:
         check = f"table {table.source}"
         if table.source not in named:
@@ -62,6 +69,11 @@ def _tables(settings: Settings, source: SourceDatabase) -> Iterator[Finding]:
         )
 
 
+def _within(table: SourceTable, publication: str) -> SourceTable:
+    """The table as one publication has it."""
+    return replace(table, published=tuple(each for each in table.published if each.name == publication))
+
+
 def table_of(table: TableSettings) -> tuple[str, str] | None:
     """(schema, table) of an entry of the settings, None where its names do not tell."""
     for name in (table.source, table.topic):
@@ -79,9 +91,16 @@ def judge_server(where: str, server: SourceServer) -> Finding:
     return passed("source", f"{where} answers; PostgreSQL {server.version // 10000}, wal_level logical")
 
 
-def judge_slots(server: SourceServer, slots: Sequence[Slot]) -> Iterator[Finding]:
-    """Whether the changes are kept until the connector has read them, and at what price."""
-    if not slots:
+def judge_slots(server: SourceServer, slots: Sequence[Slot], named: str | None = None) -> Iterator[Finding]:
+    """Whether the changes are kept until the connector has read them, and at what price. `named`: the connector's."""
+    if named and named not in {slot.name for slot in slots}:
+        yield failed(
+            f"slot {named}",
+            f"The database {server.database} has no logical slot {named}: nothing keeps its changes for the connector.",
+            "Correct source.slot, or start the connector, which makes one. If there was one, changes are lost: take a "
+            "snapshot.",
+        )
+    elif not slots:
         yield failed(
             "replication slot",
             f"The database {server.database} has no logical slot: nothing keeps its changes for the connector.",
@@ -89,7 +108,7 @@ def judge_slots(server: SourceServer, slots: Sequence[Slot]) -> Iterator[Finding
         )
     taken = any(slot.active for slot in slots)
     for slot in slots:
-        yield _judge_slot(server, slot, taken)
+        yield _judge_slot(server, slot, taken if named is None else slot.name != named)
 
 
 def _judge_slot(server: SourceServer, slot: Slot, taken: bool) -> Finding:
