@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -47,3 +48,14 @@ def test_json_keeps_null_where_a_column_has_a_default(name: str) -> None:
     for part in ("key", "value"):
         if given[f"{part}.converter"] == "org.apache.kafka.connect.json.JsonConverter":
             assert given[f"{part}.converter.replace.null.with.default"] == "false"
+
+
+@pytest.mark.parametrize("name", ["postgres-json", "postgres-avro"])
+def test_the_heartbeats_of_the_log_are_routed_and_no_table_is(name: str) -> None:
+    """Connect's RegexRouter takes a topic only if the whole name matches: a table may be called `message`."""
+    given = config(name)
+    pattern = re.compile(given["transforms.heartbeat.regex"])
+    routed = pattern.fullmatch(f"{given['topic.prefix']}.message")
+    assert routed is not None
+    assert routed.expand(given["transforms.heartbeat.replacement"].replace("$1", r"\1")) == "__debezium-heartbeat.shop"
+    assert pattern.fullmatch(f"{given['topic.prefix']}.public.message") is None
