@@ -59,7 +59,7 @@ def test_whatever_it_skips_the_fold_skips(
 ) -> None:  # fmt: skip
     stored = msgspec.structs.replace(STORED, **head)
     place: dict[str, Any] = {"partition": partition, "lsn": lsn, "ts_us": ts_us, "topic_id": topic_id}
-    other = {"other_key": {"id": 2}} if moved else {}
+    other: dict[str, Any] = {"other_key": {"id": 2}} if moved else {}
     after = None if op == "d" else {**ROW, **row}
     intake = take_in([record(offset, op, after, key={"id": 1}, **place, **other)], {TOPIC: TABLE})
     assume(intake.arrivals)
