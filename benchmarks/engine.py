@@ -33,7 +33,7 @@ Contender = Callable[[Sequence[str]], Vectors]
 
 def measure(*, quick: bool = False) -> Sequence[Figure]:
     """Tokens a second of `float32` and, where the processor computes with it, `bfloat16`; fidelity as cosine."""
-    texts, rounds = (48, 3) if quick else (256, 7)
+    texts, rounds = (32, 3) if quick else (256, 7)
     engine = _ready("float32")
     whole, half = SentenceTransformer(str(minilm_folder()), device="cpu", local_files_only=True), _half()
     mixed, tailed = _mixed(engine, texts), _long_tailed(engine, texts)

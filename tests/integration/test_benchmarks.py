@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -20,6 +22,7 @@ def python(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.timeout(900)
 def test_the_engine_is_ahead_of_the_library_it_wraps() -> None:
     lines = python("-m", "benchmarks", "--quick", "--only", "engine").splitlines()
     figures = {figure["name"]: figure for figure in map(json.loads, lines)}
@@ -30,6 +33,7 @@ def test_the_engine_is_ahead_of_the_library_it_wraps() -> None:
         assert half["value"] >= 0.999
 
 
+@pytest.mark.timeout(900)
 def test_the_benchmark_for_gpus_runs_and_claims_nothing_without_one(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     python("-m", "benchmarks.gpu", "--device", "cpu", "--seconds", "1", "--out", str(report))
