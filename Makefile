@@ -41,8 +41,8 @@ docs: .venv/.ready  ## what is generated: docs/semantics.md from the tests, sche
 soak: .venv/.ready  ## hours of faults under an independent judge; SOAK="--events 3000 --faults 20 …" for a short one
 	$(BIN)/python -m tests.soak --report benchmarks/results/soak.json $(SOAK)
 
-bench: .venv/.ready  ## all benchmarks; ONLY=<group> for one
-	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+bench: .venv/.ready  ## all benchmarks; ONLY=<group> for one, QUICK=1 for the ratios that CI guards
+	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)
 
 lock: .venv/.ready  ## resolve the dependencies anew into the hash-checked locks
 	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements.lock

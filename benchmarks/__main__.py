@@ -7,24 +7,37 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import chunks, decode, demo, detection, freshness, memory
+from benchmarks import chunks, decode, demo, detection, engine, freshness, memory, skip
 from benchmarks.figures import Figure, machine, report
 from consumer.local import Endpoints, Stack
 
 # Those that need no stack or bring their own, and must not share the machine with another.
-ALONE: dict[str, Callable[[Path], Sequence[Figure]]] = {"chunks": chunks.measure, "demo": demo.measure}
+ALONE: dict[str, Callable[[Path], Sequence[Figure]]] = {
+    "chunks": chunks.measure,
+    "demo": demo.measure,
+    "engine": lambda _: engine.measure(),
+}
+# For ratios alone, in seconds instead of minutes; writes no file.
+QUICK: dict[str, Callable[[], Sequence[Figure]]] = {"engine": lambda: engine.measure(quick=True)}
 GROUPS: dict[str, Callable[[Endpoints, Path], Sequence[Figure]]] = {
     "decode": decode.measure,
     "detection": detection.measure,
     "freshness": freshness.measure,
     "memory": memory.measure,
+    "skip": skip.measure,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--only", choices=sorted(ALONE | GROUPS), help="one group instead of all")
-    only = parser.parse_args().only
+    parser.add_argument("--quick", action="store_true", help="only ratios, briefly, of what needs no services")
+    arguments = parser.parse_args()
+    only = arguments.only
+    if arguments.quick:
+        for group in [group for group in QUICK if only in (None, group)]:
+            report(QUICK[group](), machine(), group, keep=False)
+        return
     with tempfile.TemporaryDirectory() as folder:
         chosen = [only] if only else [*ALONE, *GROUPS]
         for group in [group for group in chosen if group in ALONE]:

@@ -91,6 +91,11 @@ def _reference(value: bytes, parsed: Any) -> object:
     return fastavro.schemaless_reader(io.BytesIO(value[5:]), parsed, None)
 
 
+def event_of(number: int, op: str) -> tuple[bytes, bytes]:
+    """Key and value of a record in JSON without schemas."""
+    return _dump({"id": number}), _dump({**_event(number), "op": op})
+
+
 def _event(number: int) -> dict[str, Any]:
     row = {"id": number, "title": f"Title number {number:06} of forty characters.", "body": BODY, "category": "home"}
     row |= {"price": "12.30", "status": "published", "updated_at": "2026-01-02T03:04:05.678900Z"}

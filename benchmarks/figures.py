@@ -46,10 +46,12 @@ def machine() -> dict[str, object]:
     }
 
 
-def report(figures: Sequence[Figure], facts: dict[str, object], group: str) -> None:
-    """Print each figure as one JSON line, and write the run to a file."""
+def report(figures: Sequence[Figure], facts: dict[str, object], group: str, *, keep: bool = True) -> None:
+    """Print each figure as one JSON line, and `keep` the run in a file."""
     for figure in figures:
         print(json.dumps(asdict(figure)), flush=True)
+    if not keep:
+        return
     RESULTS.mkdir(exist_ok=True)
     stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
     path = RESULTS / f"{group}-{stamp}.json"

@@ -8,17 +8,20 @@ from collections.abc import Sequence
 def pack(lengths: Sequence[int], budget: int) -> list[list[int]]:
     """Group texts of these token lengths into passes of at most `budget` padded tokens (count times the longest).
 
+    At most an eighth of the budget is padding: a few short texts beside a long one would cost as much as it does.
+
     Returns the passes as lists of indices into `lengths`, longest texts first: the peak of memory comes at once, and
     neighbours in length share a pass, so that little is padding. Every index appears exactly once. A text longer than
     the budget goes alone.
     """
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     passes: list[list[int]] = []
-    longest = 0
+    longest = padding = 0
     for index in order:
-        if passes and (len(passes[-1]) + 1) * longest <= budget:
+        padding += longest - lengths[index]
+        if passes and (len(passes[-1]) + 1) * longest <= budget and 8 * padding <= budget:
             passes[-1].append(index)
         else:
             passes.append([index])
-            longest = lengths[index]
+            longest, padding = lengths[index], 0
     return passes

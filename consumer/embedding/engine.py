@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from consumer.content import Tokenizer
 from consumer.embedding.identity import Identity
 from consumer.errors import Reject
+
+if TYPE_CHECKING:  # the engine runs without the rooms that read rows, and without their libraries
+    from consumer.content import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)

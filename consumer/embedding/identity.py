@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-
-import msgspec
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,4 +34,5 @@ class Identity:
     @property
     def config_hash(self) -> bytes:
         """32 bytes over `describe()`."""
-        return sha256(msgspec.json.encode(self.describe(), order="deterministic")).digest()
+        described = json.dumps(self.describe(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return sha256(described.encode()).digest()

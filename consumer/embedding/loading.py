@@ -18,6 +18,7 @@ from consumer.embedding.folder import module_folders, refuse_pickles, setup_sha2
 from consumer.embedding.identity import Identity
 from consumer.embedding.inputs import InputFormat
 from consumer.embedding.locate import Located, locate
+from consumer.embedding.processor import computes_natively
 from consumer.embedding.threads import available_cpus
 from consumer.embedding.torch_engine import TorchEngine
 from consumer.errors import Exit, Stop
@@ -28,7 +29,8 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torc
 
 def load(config: EngineConfig) -> TorchEngine:
     """Load what `config` names. Raises Stop with the reason and the fix."""
-    device, dtype = _device(config.device), _dtype(config.dtype)
+    device = _device(config.device)
+    dtype = _dtype(config.dtype, device)
     located = locate(config.model, config.revision)
     folders = module_folders(located.folder, located.name)
     refuse_pickles(folders, located.name)
@@ -121,10 +123,16 @@ def _device(name: str) -> str:
     raise _usage(f"embedding.device {name!r} is unknown.", "", "Use auto, cpu, cuda or cuda:<number>.")
 
 
-def _dtype(name: str) -> torch.dtype:
-    if name in _DTYPES:
-        return _DTYPES[name]
-    raise _usage(f"embedding.dtype {name!r} is unknown.", "", f"Use one of {', '.join(_DTYPES)}.")
+def _dtype(name: str, device: str) -> torch.dtype:
+    if name not in _DTYPES:
+        raise _usage(f"embedding.dtype {name!r} is unknown.", "", f"Use one of {', '.join(_DTYPES)}.")
+    if device == "cpu" and not computes_natively(name):
+        raise _usage(
+            f"embedding.dtype is {name}, but this processor does not compute with it.",
+            "It would be emulated: slower than float32, and less exact.",
+            "Set embedding.dtype to float32, or run where the processor has instructions for it.",
+        )
+    return _DTYPES[name]
 
 
 def _usage(what: str, why: str, fix: str) -> Stop:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from tokenizers import Tokenizer as RustTokenizer
 
-from consumer.content import Encoding
 from consumer.errors import Exit, Stop
+
+if TYPE_CHECKING:
+    from consumer.content import Encoding
 
 # Words, punctuation, runs of white space, scripts with and without blanks, marks, controls: where tokenizers differ.
 _SAMPLE = (

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from consumer.embedding.budget import pack
 from consumer.embedding.engine import Embedded
+from consumer.embedding.heap import give_back
 from consumer.embedding.identity import Identity
 from consumer.embedding.inputs import InputFormat
 from consumer.embedding.tokenizer import FastTokenizer
@@ -20,9 +21,9 @@ from consumer.errors import Reject
 # Padded tokens of one pass. CPU: MiniLM on 2 cores and 500 docstrings of 3 to 254 tokens ran at 5.7-5.9k tokens/s with
 # a budget of 512, 6.0-6.6k with 1024, 5.6-6.1k with 2048, 3.5-5.6k with 4096, 3.2-4.1k with 16384: beyond 2048 a pass
 # leaves the caches. CUDA: not measured; large enough to fill a GPU, and a pass that does not fit is halved.
-AUTO_BUDGET = {"cpu": 2048, "cuda": 16384}
+AUTO_BUDGET = {"cpu": 1024, "cuda": 16384}
 MODEL_ERROR = "model_error"
-_RATE_WEIGHT = 0.2  # of the newest pass in the measured rate
+_RATE_WEIGHT = 0.2  # of the newest call in the measured rate
 _ALLOCATION_FAILED = ("DefaultCPUAllocator", "not enough memory")  # how torch says MemoryError on a CPU
 
 
@@ -37,7 +38,7 @@ class TorchEngine:
         self._device: torch.device = model.device
         self.identity = identity
         self.token_budget = AUTO_BUDGET[self._device.type] if budget == "auto" else budget
-        self._rate = 0.0
+        self._rate, self._untidied = 0.0, 0
         self._probe = list(self.tokenizer.encode("probe").ids)
 
     @property
@@ -59,7 +60,7 @@ class TorchEngine:
     def tokens_per_second(self) -> float:
         """Tokens, special ones included, per second of model work; 0.0 before `warm_up`.
 
-        Taken from passes that are at least half full, since a lone text says little about a full pass.
+        Taken from calls of at least half a full pass, since a lone text says little about that.
         """
         return self._rate
 
@@ -79,11 +80,16 @@ class TorchEngine:
         A text that fits into no memory even alone, that the model fails on, or whose vector is not finite, is in
         `failures`. Whatever torch raises comes through only if the model fails on a harmless text too.
         """
-        rows = [self._inputs.document(ids) for ids in token_ids]
-        vectors = np.zeros((len(rows), self.dimension), dtype=np.float32)
+        rows, started = [self._inputs.document(ids) for ids in token_ids], perf_counter()
+        made: list[tuple[list[int], torch.Tensor]] = []  # still on the device, which works ahead of us
         failures: dict[int, Reject] = {}
         for indices in pack([len(row) for row in rows], self.token_budget):
-            self._fill(vectors, failures, rows, indices)
+            self._fill(made, failures, rows, indices)
+        vectors = np.zeros((len(rows), self.dimension), dtype=np.float32)
+        for indices, tensor in made:
+            vectors[indices] = tensor.cpu().numpy()
+        if not failures:
+            self._measure(sum(map(len, rows)), perf_counter() - started)
         if any(failure.error_type == MODEL_ERROR for failure in failures.values()):
             self._forward([self._inputs.document(self._probe)])  # raises where not the texts but the device is at fault
         for index in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
@@ -96,31 +102,35 @@ class TorchEngine:
         vector = self._forward([self._inputs.query(text)], query=True)
         if vector is None:
             raise _out_of_memory()
-        if not np.isfinite(vector).all():
+        asked: NDArray[np.float32] = vector.cpu().numpy().reshape(self.dimension)
+        if not np.isfinite(asked).all():
             raise _reject("The model's vector of the query is not finite.", "not_finite")
-        return vector.reshape(self.dimension)
+        return asked
 
     def _fill(
-        self, vectors: NDArray[np.float32], failures: dict[int, Reject], rows: list[list[int]], indices: list[int]
+        self,
+        made: list[tuple[list[int], torch.Tensor]],
+        failures: dict[int, Reject],
+        rows: list[list[int]],
+        indices: list[int],
     ) -> None:
-        """One pass into its rows of `vectors`; in halves when memory or the model fails, down to one text."""
+        """One pass, added to `made`; in halves when memory or the model fails, down to one text."""
         failure = None
         try:
-            made = self._forward([rows[index] for index in indices])
+            vectors = self._forward([rows[index] for index in indices])
         except (RuntimeError, IndexError, ValueError) as error:
-            made, failure = None, _reject(f"The model fails on a text ({type(error).__name__}).", MODEL_ERROR)
-        if made is not None:
-            vectors[indices] = made
+            vectors, failure = None, _reject(f"The model fails on a text ({type(error).__name__}).", MODEL_ERROR)
+        if vectors is not None:
+            made.append((indices, vectors))
         elif len(indices) == 1:
             failures[indices[0]] = failure or _out_of_memory()
         else:
             middle = len(indices) // 2
-            self._fill(vectors, failures, rows, indices[:middle])
-            self._fill(vectors, failures, rows, indices[middle:])
+            self._fill(made, failures, rows, indices[:middle])
+            self._fill(made, failures, rows, indices[middle:])
 
-    def _forward(self, rows: list[list[int]], *, query: bool = False) -> NDArray[np.float32] | None:
-        """One forward pass, shape (len(rows), dimension); None if memory does not suffice."""
-        started = perf_counter()
+    def _forward(self, rows: list[list[int]], *, query: bool = False) -> torch.Tensor | None:
+        """One forward pass, shape (len(rows), dimension), on the device; None if memory does not suffice."""
         try:
             made = self._run(rows, query)
         except (torch.OutOfMemoryError, MemoryError):
@@ -132,20 +142,31 @@ class TorchEngine:
         if made is None:  # outside the handlers, whose traceback holds the tensors
             self._give_back_memory()
             return None
-        self._measure(sum(map(len, rows)), perf_counter() - started)
+        self._tidy(len(rows) * max(map(len, rows)))
         return made
 
-    def _run(self, rows: list[list[int]], query: bool) -> NDArray[np.float32]:
+    def _run(self, rows: list[list[int]], query: bool) -> torch.Tensor:
         with torch.inference_mode():
             features = self._inputs.features(rows, query=query)
             for name, value in features.items():
                 if isinstance(value, torch.Tensor):
-                    features[name] = value.to(self._device, non_blocking=True)
+                    features[name] = self._moved(value)
             vectors = self._modules(features)["sentence_embedding"]
             if self._normalize:
                 vectors = torch.nn.functional.normalize(vectors, p=2, dim=1)
-            made: NDArray[np.float32] = vectors.float().cpu().numpy()
+            made: torch.Tensor = vectors.float()
             return made
+
+    def _moved(self, value: torch.Tensor) -> torch.Tensor:
+        """On the device; from pinned memory the copy runs beside the pass before."""
+        return value.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else value
+
+    def _tidy(self, tokens: int) -> None:
+        """Once in so many tokens: what passes of ever other shapes leave in pieces goes back to the system."""
+        self._untidied += tokens
+        if self._device.type == "cpu" and 2 * self._untidied >= self.token_budget:
+            self._untidied = 0
+            give_back()
 
     def _give_back_memory(self) -> None:
         if self._device.type == "cuda":

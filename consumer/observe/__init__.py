@@ -3,6 +3,7 @@
 from consumer.observe.catalogue import CATALOGUE, Metrics, metrics_markdown
 from consumer.observe.freshness import (
     FRESH_HEARTBEAT_SECONDS,
+    BatchTimes,
     LagTracker,
     Stamps,
     freshness_batch,
@@ -17,6 +18,7 @@ from consumer.observe.secrets import is_secret_name, mask_secrets
 __all__ = [
     "CATALOGUE",
     "FRESH_HEARTBEAT_SECONDS",
+    "BatchTimes",
     "Check",
     "Health",
     "HttpServer",

@@ -5,7 +5,7 @@ Pure: no clock is read here, every time is an argument in microseconds since the
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import NamedTuple
@@ -30,25 +30,39 @@ def freshness_batch(source_ts_us: Iterable[int], applied_at_us: int) -> tuple[li
 
 
 class Stamps(NamedTuple):
-    """When an event passed each point of its way, in order, in microseconds."""
+    """When an event was committed on the source, and when connector and producer had it, in microseconds."""
 
     source_us: int
     connector_us: int
     broker_us: int
+
+
+class BatchTimes(NamedTuple):
+    """Clock readings in microseconds of one batch: when it was taken up, planned, embedded and committed."""
+
     taken_us: int
     planned_us: int
     embedded_us: int
     committed_us: int
 
 
-def stage_split(stamps: Stamps) -> dict[str, float]:
-    """Seconds per stage (connector, broker, queue, plan, embed, write); one that skewed clocks make negative is 0.
+def stage_split(events: Sequence[Stamps], batch: BatchTimes) -> dict[str, list[float]]:
+    """Seconds per stage (connector, broker, queue, plan, embed, write) of each event of one batch.
 
-    `taken_us` is when the event's batch was taken up, `planned_us` when it was decoded, compared with what is stored
-    and planned, `embedded_us` when its vectors were ready.
+    A stage that skewed clocks make negative is 0. Planning is decoding, looking up what is stored and comparing.
     """
-    pairs = zip(("connector", "broker", "queue", "plan", "embed", "write"), stamps, stamps[1:], strict=False)
-    return {stage: max(end - start, 0) / _US for stage, start, end in pairs}
+    sources, connectors, brokers = zip(*events, strict=True) if events else ((), (), ())
+    shared = zip(("plan", "embed", "write"), batch, batch[1:], strict=False)
+    return {
+        "connector": _between(sources, connectors),
+        "broker": _between(connectors, brokers),
+        "queue": _between(brokers, [batch.taken_us] * len(events)),
+        **{stage: [max(end - start, 0) / _US] * len(events) for stage, start, end in shared},
+    }
+
+
+def _between(starts: Sequence[int], ends: Sequence[int]) -> list[float]:
+    return [(end - start) / _US if end > start else 0.0 for start, end in zip(starts, ends, strict=True)]
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import Literal
 
 from consumer.errors import Retry
 from consumer.events import Order, Record
-from consumer.observe import Health, LagTracker, Metrics, Stamps, freshness_batch, get_logger, stage_split
+from consumer.observe import BatchTimes, Health, LagTracker, Metrics, Stamps, freshness_batch, get_logger, stage_split
 from consumer.operations.commits import committed_us
 from consumer.planning import (
     Batch,
@@ -160,19 +160,24 @@ class Telemetry:
             self.metrics.events.labels(*labels).inc(count)
 
     def _freshness(self, work: Work) -> None:
-        """Per applied event, from the commit on the source; snapshot rows and replays apart."""
+        """Per applied event, from the commit on the source; snapshot rows and replays apart. Done for every event."""
         live: dict[str, list[int]] = defaultdict(list)
         backfill: list[int] = []
+        stamps: list[Stamps] = []
+        newest: dict[Partition, int] = {}
         for source, _, outcome, event in work.outcomes:
-            if event is None or event.order.ts_us is None or outcome not in APPLIED:
+            if event is None or outcome not in APPLIED or (commit := event.order.ts_us) is None:
                 continue
-            if self._kind == "live" and not event.order.snapshot:
-                live[source].append(event.order.ts_us)
-                self._stages(work, event.order.ts_us, event.connector_us, event.broker_us)
-            else:
-                backfill.append(event.order.ts_us)
-            if self._kind == "live":
-                self.lag.applied_through(self._place(event.order.topic), event.order.partition, event.order.ts_us)
+            order = event.order
+            place = (order.topic, order.partition)
+            if newest.get(place, commit) <= commit:
+                newest[place] = commit
+            if self._kind == "replay" or order.snapshot:
+                backfill.append(commit)
+                continue
+            live[source].append(commit)
+            if event.connector_us is not None and event.broker_us is not None:
+                stamps.append(Stamps(commit, event.connector_us, event.broker_us))
         for source, commits in live.items():
             seconds, skewed = freshness_batch(commits, work.committed_us)
             self.metrics.freshness.labels(source).observe_many(seconds)
@@ -180,22 +185,19 @@ class Telemetry:
             good = sum(value <= self.metrics.slo_threshold_seconds for value in seconds)
             self.metrics.slo_events.labels(source, "good").inc(good)
             self.metrics.slo_events.labels(source, "late").inc(len(seconds) - good)
+        times = BatchTimes(work.taken_us, work.planned_us, work.embedded_us, work.committed_us)
+        for stage, spent in stage_split(stamps, times).items():
+            self.metrics.stage.labels(stage).observe_many(spent)
         seconds, _ = freshness_batch(backfill, work.committed_us)
         self.metrics.backfill.labels("replay" if self._kind == "replay" else "snapshot").observe_many(seconds)
+        for (topic, number), commit in newest.items() if self._kind == "live" else ():
+            self.lag.applied_through(self._place(topic), number, commit)
 
     def _rejected(self, outcomes: Iterable[Outcome]) -> None:
         """Rejected events miss the objective, those too that cannot be decoded: they may be no snapshot's."""
         for source, _, outcome, event in outcomes if self._kind == "live" else ():
             if outcome == "rejected" and not (event and event.order.snapshot):
                 self.metrics.slo_events.labels(source, "rejected").inc()
-
-    def _stages(self, work: Work, source_us: int, connector_us: int | None, broker_us: int | None) -> None:
-        if connector_us is None or broker_us is None:
-            return
-        ours = (work.taken_us, work.planned_us, work.embedded_us, work.committed_us)
-        stamps = Stamps(source_us, connector_us, broker_us, *ours)
-        for stage, seconds in stage_split(stamps).items():
-            self.metrics.stage.labels(stage).observe(seconds)
 
     def _chunks(self, work: Work, planned: Planned, applied: Applied) -> None:
         counts: Counter[tuple[str, str]] = Counter()

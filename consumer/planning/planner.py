@@ -21,6 +21,7 @@ from consumer.planning.fold import Draft, Fold
 from consumer.planning.intake import Intake, Outcome, Table
 from consumer.planning.model import DocumentKey, DocumentWrite, Failure, Plan, RejectedEvent, StoredDocument
 from consumer.planning.moves import Details, Moves, bring_together, lenders
+from consumer.planning.skip import unchanged
 
 
 class StoredKey(NamedTuple):
@@ -78,7 +79,11 @@ class Planner:
         """
         drafts, outcomes, rejects = [], list(intake.outcomes), list(intake.rejects)
         for key, arrivals in intake.arrivals.items():
-            fold = Fold(key, intake.tables[key], heads.get(key), self._generation, force=force)
+            table, stored = intake.tables[key], heads.get(key)
+            if not force and (event := unchanged(arrivals, stored, table, self._generation)):
+                outcomes.append(Outcome(key.source, event.op, "unchanged", event))
+                continue
+            fold = Fold(key, table, stored, self._generation, force=force)
             draft = fold.fold(arrivals)
             outcomes += fold.outcomes
             rejects += fold.rejects

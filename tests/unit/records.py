@@ -79,5 +79,5 @@ class WordTokenizer:
 
 def table(text: str = "{{ title }} {{ body }}", when: str | None = None, max_tokens: int = 8, **rest: Any) -> Table:
     """A table of items with columns id, title, body, price."""
-    content = ContentSpec("items", text, when, ("price",), ChunkSpec(max_tokens, 0))
+    content = ContentSpec("items", text, when, ("price",), ChunkSpec(max_tokens, 0, "windows"))
     return Table("items", TOPIC, TableContent(content), **rest)

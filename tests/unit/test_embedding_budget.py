@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +19,7 @@ def test_every_text_is_in_exactly_one_pass_and_no_shared_pass_exceeds_the_budget
     for group in passes:
         padded = len(group) * max(sizes[index] for index in group)
         assert padded <= budget or len(group) == 1
+        assert 8 * (padded - sum(sizes[index] for index in group)) <= budget
 
 
 @given(lengths, st.integers(1, 5000))
@@ -24,7 +27,9 @@ def test_longest_come_first_and_no_pass_could_have_taken_the_next_text(sizes: li
     passes = pack(sizes, budget)
     ordered = [sizes[index] for group in passes for index in group]
     assert ordered == sorted(sizes, reverse=True)
-    assert all((len(group) + 1) * sizes[group[0]] > budget for group in passes[:-1])
+    for group, following in pairwise(passes):
+        padding = sum(sizes[group[0]] - sizes[index] for index in (*group, following[0]))
+        assert (len(group) + 1) * sizes[group[0]] > budget or 8 * padding > budget
 
 
 def test_a_text_longer_than_the_budget_goes_alone() -> None:

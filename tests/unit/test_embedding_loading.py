@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from consumer.embedding import EngineConfig, load_engine
+from consumer.embedding.processor import computes_natively
 from consumer.errors import Exit, Stop
 from tests.tiny_model import TINY_DIMENSION, make_tiny_model
 
@@ -82,7 +83,7 @@ def test_every_part_of_the_configuration_changes_the_hash(pristine: Path, tmp_pa
     changed = [
         replace(config, document_prompt="passage: "),
         replace(config, query_prompt="query: "),
-        replace(config, dtype="bfloat16"),
+        *([replace(config, dtype="bfloat16")] if computes_natively("bfloat16") else []),
         replace(config, model=str(other_weights)),
     ]
     edit_json(
@@ -94,6 +95,24 @@ def test_every_part_of_the_configuration_changes_the_hash(pristine: Path, tmp_pa
     for identity in identities[1:]:
         differing = [name for name, part in identity.describe().items() if part != identities[0].describe()[name]]
         assert len(differing) == 1
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_format_that_the_processor_emulates_is_refused(pristine: Path, dtype: str) -> None:
+    config = EngineConfig(str(pristine), device="cpu", dtype=dtype)
+    if computes_natively(dtype):
+        assert load_engine(config).identity.dtype == dtype
+    else:
+        assert f"embedding.dtype is {dtype}, but this processor does not compute with it" in stopped(config)
+
+
+def test_the_processor_tells_what_it_computes_with(tmp_path: Path) -> None:
+    told = tmp_path / "cpuinfo"
+    told.write_text("processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16 sse2\n")
+    assert [computes_natively(dtype, told) for dtype in ("float32", "bfloat16", "float16")] == [True, True, False]
+    told.write_text("processor\t: 0\nFeatures\t: fp asimd asimdhp\n")
+    assert [computes_natively(dtype, told) for dtype in ("float32", "bfloat16", "float16")] == [True, False, True]
+    assert not computes_natively("bfloat16", tmp_path / "missing")
 
 
 def test_normalization_follows_the_settings(tmp_path: Path) -> None:
