@@ -56,13 +56,16 @@ class Move(msgspec.Struct, frozen=True):
 
     `fields` is a JSON object of the columns that were known; `awaits` names an earlier key change that may bring the
     others. `vectors` maps chunk hashes to stored vectors; a row to be written has none, for the store takes them from
-    the chunks that go.
+    the chunks that go, and where the row had moved before in the same batch, from those `documents` and the rows of
+    `moves` that are named `earlier`.
     """
 
     id: bytes
     fields: bytes
     awaits: bytes | None = None
     vectors: Mapping[bytes, Any] = {}
+    documents: tuple[int, ...] = ()
+    earlier: tuple[bytes, ...] = ()
 
 
 class NewChunk(msgspec.Struct, frozen=True):

@@ -121,16 +121,26 @@ def left_behind(
     for leaving in {leaving.id: leaving for leaving in leavings}.values():
         if not leaving.taken:
             last = filled(leaving.fields, leaving.holes, leaving.origin, details, moves)
-            yield Move(leaving.id, _encode(last.fields), last.awaits), last.used
+            before = list(_arrived(leaving.origin))
+            documents = tuple(each.old.document_id for each in before if each.old)
+            earlier = tuple(each.id for each in before)
+            move = Move(leaving.id, _encode(last.fields), last.awaits, documents=documents, earlier=earlier)
+            yield move, last.used
 
 
 def lenders(arrivings: Iterable[Arriving], details: Details) -> Iterator[tuple[int, set[bytes]]]:
     """Stored documents that these were, whose vectors may be reused: (document id, its chunk hashes)."""
     for arriving in arrivings:
-        origins = [arriving, *(leaving.origin for leaving in _passed(arriving))]
-        for origin in origins:
-            if isinstance(origin, Arriving) and origin.old and (detail := details.get(origin.old.document_id)):
+        for origin in _arrived(arriving):
+            if origin.old and (detail := details.get(origin.old.document_id)):
                 yield origin.old.document_id, {chunk.chunk_hash for chunk in detail.chunks}
+
+
+def _arrived(origin: Origin) -> Iterator[Arriving]:
+    """The inserts of this batch that lie behind `origin`, itself included, the latest first."""
+    for each in [origin, *(leaving.origin for leaving in _passed(origin))]:
+        if isinstance(each, Arriving):
+            yield each
 
 
 def _passed(origin: Origin) -> Iterator[Leaving]:

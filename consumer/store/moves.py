@@ -25,13 +25,21 @@ FROM chain JOIN moves AS m USING (move_id)
 
 # The vectors are those of the chunks that are about to go. The send functions give pgvector's binary form.
 _LEAVE = sql.SQL("""
+WITH lent (move_id, chunk_hash, vector) AS (
+    SELECT lending.move_id, chunk_hash, {send}(embedding)
+    FROM unnest(%s, %s) AS lending (move_id, document_id) JOIN {chunks} USING (document_id) WHERE occurrence = 0
+    UNION ALL
+    SELECT passing.move_id, passed.chunk_hash, passed.vector
+    FROM unnest(%s, %s) AS passing (move_id, earlier)
+    JOIN moves AS m ON m.move_id = passing.earlier AND m.generation = {generation}
+    CROSS JOIN LATERAL unnest(m.chunk_hashes, m.vectors) AS passed (chunk_hash, vector)
+), c AS (
+    SELECT move_id, array_agg(chunk_hash) AS hashes, array_agg(vector) AS vectors FROM lent GROUP BY move_id
+)
 INSERT INTO moves AS m (move_id, fields, awaits, generation, chunk_hashes, vectors)
-SELECT leaving.move_id, leaving.fields, leaving.awaits, {generation}, c.hashes, c.vectors
-FROM unnest(%s, %s, %s, %s) AS leaving (move_id, fields, awaits, document_id)
-CROSS JOIN LATERAL (
-    SELECT coalesce(array_agg(chunk_hash), '{{}}') AS hashes, coalesce(array_agg({send}(embedding)), '{{}}') AS vectors
-    FROM {chunks} WHERE document_id = leaving.document_id AND occurrence = 0
-) AS c
+SELECT leaving.move_id, leaving.fields, leaving.awaits, {generation},
+       coalesce(c.hashes, '{{}}'), coalesce(c.vectors, '{{}}')
+FROM unnest(%s, %s, %s) AS leaving (move_id, fields, awaits) LEFT JOIN c USING (move_id)
 ON CONFLICT (move_id) DO UPDATE SET fields = excluded.fields, awaits = excluded.awaits, left_at = now()
 """)
 
@@ -64,11 +72,16 @@ def leave(connection: Connection[Any], generation: Generation, writes: Sequence[
         send=sql.Identifier(f"{generation.element}_send"),
         chunks=sql.Identifier(generation.chunk_table),
     )
+    lending = [(move.id, document) for move, own in leaving for document in {own, *move.documents}]
+    passing = [(move.id, earlier) for move, _ in leaving for earlier in move.earlier]
     arrays = [
+        Array("bytea", (move_id for move_id, _ in lending)),
+        Array("int8", (document for _, document in lending)),
+        Array("bytea", (move_id for move_id, _ in passing)),
+        Array("bytea", (earlier for _, earlier in passing)),
         Array("bytea", (move.id for move, _ in leaving)),
         Array("json", (move.fields for move, _ in leaving)),
         Array("bytea", (move.awaits for move, _ in leaving)),
-        Array("int8", (document_id for _, document_id in leaving)),
     ]
     connection.execute(statement, arrays)
 

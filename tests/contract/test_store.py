@@ -296,6 +296,17 @@ def test_what_a_delete_leaves_is_found_with_what_it_awaits_until_it_is_used_or_a
     assert bench.store.expire_moves() == 1
 
 
+def test_a_row_that_moved_on_at_once_leaves_the_vectors_of_what_it_was(bench: Either) -> None:
+    bench.applied(write(1, 1, insert=(chunk("one"),)), write(7, 1, insert=(chunk("two"),)))
+    bench.applied(msgspec.structs.replace(delete(7, 5, bench.stored(7)), leaves=(Move(OTHER_MOVE, b"{}"),)))
+    passed = Move(MOVE, b"{}", documents=(bench.stored(1).document_id,), earlier=(OTHER_MOVE, b"?" * 16))
+    between = msgspec.structs.replace(delete(2, 7), leaves=(passed,))
+    bench.applied(delete(1, 6, bench.stored(1)), between)
+    found = bench.store.moves(bench.generation, [MOVE])[MOVE]
+    for name in ("one", "two"):
+        np.testing.assert_allclose(found.vectors[chunk_hash(name)], VECTORS[chunk_hash(name)])
+
+
 @pytest.mark.parametrize("first", ["the insert", "the delete"])
 def test_who_awaits_a_key_change_is_due_as_soon_as_it_is_there(bench: Either, first: str) -> None:
     waiting = failing(2, 5, why=Failure("plan", "incomplete", "why"))

@@ -65,9 +65,9 @@ def test_it_remembers_what_it_awaits(bench: Bench) -> None:
     assert (detail.fields, detail.awaits, stored.fields_complete) == (b"{}", MOVE, False)
 
 
-def test_what_nobody_comes_for_goes_after_a_day(bench: Bench) -> None:
+def test_what_nobody_comes_for_goes_after_a_week(bench: Bench) -> None:
     moved(bench)
     assert bench.store.expire_moves() == 0
-    bench.rows("UPDATE moves SET left_at = now() - interval '25 hours'")
+    bench.rows("UPDATE moves SET left_at = now() - interval '169 hours'")
     assert bench.store.expire_moves() == 1
     assert not bench.rows("SELECT 1 FROM moves")

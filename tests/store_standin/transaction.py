@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -64,6 +65,8 @@ class Transaction:
             key = self._plan.group, _place(advance)
             database.offsets[key] = replace(database.offsets[key], next_offset=advance.end, updated_at=database.now)
         for write in self._kept:
+            self._leave(write)
+        for write in self._kept:
             updated, deleted = self._write(write)
             counted = replace(
                 counted,
@@ -87,7 +90,6 @@ class Transaction:
         database, row = self._database, self._database.documents.get(write.key)
         if row is None:
             row = database.documents[write.key] = StoredRow(len(database.documents) + 1, 0, write)
-        self._leave(write, row)
         before, all_go = len(row.chunks), write.delete_all or write.state == "deleted"
         for place in list(row.chunks) if all_go else write.delete:
             row.chunks.pop(place, None)
@@ -109,12 +111,17 @@ class Transaction:
             database.failed.forget([write.key])
         return updated, deleted
 
-    def _leave(self, write: DocumentWrite, row: StoredRow) -> None:
+    def _leave(self, write: DocumentWrite) -> None:
         """What a key change leaves behind, with the vectors of the chunks that are about to go."""
         moves = self._database.moves
-        vectors = {chunk_hash: chunk[2] for (chunk_hash, occurrence), chunk in row.chunks.items() if occurrence == 0}
         for move in write.leaves:
-            lent = moves[move.id][0].vectors if move.id in moves else vectors
+            own = () if write.document_id is None else (write.document_id,)
+            lent: dict[bytes, Any] = {}
+            for row in self._database.rows([*own, *move.documents]).values():
+                lent |= {place[0]: chunk[2] for place, chunk in row.chunks.items() if place[1] == 0}
+            for earlier in move.earlier:
+                lent |= moves[earlier][0].vectors if earlier in moves else {}
+            lent = dict(moves[move.id][0].vectors) if move.id in moves else lent
             moves[move.id] = msgspec.structs.replace(move, vectors=lent), self._database.now
 
     def _settle_moves(self) -> None:

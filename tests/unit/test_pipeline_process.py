@@ -79,7 +79,7 @@ class Shelf:
             return Conflict(frozenset(late))
         for write in plan.writes:
             assert all(chunk.chunk_hash in vectors for chunk in write.insert)
-            self.memory.write(write)
+        self.memory.write(*plan.writes)
         self.offsets |= {(a.topic, a.partition): (a.epoch, a.end) for a in plan.advances}
         if 0.90 < luck < 0.93:
             raise TooSlow("Committed, and the answer got lost.")

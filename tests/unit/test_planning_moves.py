@@ -74,6 +74,19 @@ def test_a_key_change_asks_the_model_for_nothing(order: tuple[int, ...], at_once
     assert sorted(outcome(memory).values()) == [("deleted",), ("embedded", "a b", "c d")]
 
 
+@pytest.mark.parametrize("cut", [2, 3])
+@pytest.mark.semantics("operations", "primary-key change")
+def test_a_row_that_moves_on_at_once_takes_its_vectors_along(cut: int) -> None:
+    """Its document in between never had a chunk: the one before has them, or what that one has left."""
+    memory = stored()
+    first, second = (key_change(moment, moment - 1, moment, row("a b", "c d", id=moment), (0, 0)) for moment in (2, 3))
+    halves = [*first[:2], first[2], *second[:2], second[2]]
+    for batch in ([*halves[:5]], [halves[5]]) if cut == 2 else ([*halves[:2]], [*halves[2:5]], [halves[5]]):
+        assert memory.plan(*batch).texts == {}
+        memory.apply(*batch)
+    assert ("embedded", "a b", "c d") in outcome(memory).values()
+
+
 def test_what_was_edited_in_the_same_batch_moves_too() -> None:
     memory = stored()
     edited = record(5, "u", row("a b", "e f", id=1), key={"id": 1}, lsn=2, ts_us=2)

@@ -59,19 +59,31 @@ class Memory:
 
     def apply(self, *records: Record, **rest: Any) -> Sequence[DocumentWrite]:
         planned = self.plan(*records, **rest)
-        for write in planned.writes:
-            self.write(write)
+        self.write(*planned.writes)
         return planned.writes
 
-    def write(self, write: DocumentWrite) -> None:
+    def write(self, *writes: DocumentWrite) -> None:
+        for write in writes:
+            self._leave(write)
+        for write in writes:
+            self._write(write)
+
+    def _leave(self, write: DocumentWrite) -> None:
+        """With the vectors of the chunks that still stand, and of the rows that were left earlier."""
+        for left in write.leaves:
+            hashes = {
+                hash_ for earlier in left.earlier if earlier in self.moves for hash_ in self.moves[earlier].vectors
+            }
+            for number in {write.document_id, *left.documents} - {None}:
+                hashes |= {chunk.chunk_hash for chunk in self.details[number or 0].chunks}
+            self.moves[left.id] = msgspec.structs.replace(left, vectors=dict.fromkeys(hashes, np.zeros(2)))
+
+    def _write(self, write: DocumentWrite) -> None:
         head = self.heads.get(write.key)
         assert write.expected_version == (head.version if head else 0)
         number = head.document_id if head else len(self.heads) + 1
         assert write.document_id == (number if head else None)
         chunks = {(c.chunk_hash, c.occurrence): c for c in self.details[number].chunks} if head else {}
-        for left in write.leaves:
-            vectors = dict.fromkeys((place[0] for place in chunks), np.zeros(2))
-            self.moves[left.id] = msgspec.structs.replace(left, vectors=vectors)
         for used in write.used:
             del self.moves[used]
         for place in list(chunks) if write.delete_all else write.delete:

@@ -118,7 +118,10 @@ class Demo:
         self.report.snapshot = Snapshot(rows, len(eyes.chunks()), ended - began)
         self.screen.snapshot(self.report.snapshot)
         self._compare(shop, eyes, engine, "first load")
-        counts, chunks = eyes.counts(), self.report.snapshot.chunks
+        chunks = self.report.snapshot.chunks
+        counted = f"the consumer has counted {chunks} chunks"  # which it does after its commit
+        eyes.until(lambda: eyes.counts().embedded + eyes.counts().reused >= chunks, counted)
+        counts = eyes.counts()
         self.report.checks.require(
             "first load: each chunk was embedded once",
             counts.embedded + counts.reused == chunks,
