@@ -69,8 +69,8 @@ def _again(texts: Sequence[str], spec: ChunkSpec, tokenizer: Tokenizer) -> float
 
 
 def _edited(text: str, choose: random.Random) -> str:
-    sentence = choose.choice(list(_SENTENCE.finditer(text)))
-    other = choose.choice(list(_SENTENCE.finditer(text)))[0]
+    sentences = list(_SENTENCE.finditer(text))
+    sentence, other = choose.choice(sentences), choose.choice(sentences)[0]
     start, end = sentence.span()
     return text[:start] + choose.choice([sentence[0] + other, "", f"Rather: {sentence[0]}"]) + text[end:]
 
@@ -83,7 +83,8 @@ def _recall(texts: Sequence[str], spec: ChunkSpec, engine: Engine) -> float:
     choose = random.Random(2)
     answered = []
     for number, text in enumerate(texts):
-        for sentence in choose.sample(list(_SENTENCE.finditer(text)), QUESTIONS):
+        sentences = list(_SENTENCE.finditer(text))
+        for sentence in choose.sample(sentences, min(QUESTIONS, len(sentences))):
             words = sentence[0].split()
             question = engine.embed_query(" ".join(word for n, word in enumerate(words) if n % 3 != 1))
             nearest = np.argsort(-(vectors @ question))[:NEAREST]

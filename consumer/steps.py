@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumer.embedding import Embedded
-from consumer.errors import Reject, Retry, patiently
+from consumer.errors import Abandoned, Reject, Retry, patiently
 from consumer.events import AvroSchema, Record, SchemaRef
 from consumer.planning import (
     Advance,
@@ -45,6 +45,7 @@ T = TypeVar("T")
 Vectors = Mapping[bytes, NDArray[np.float32]]  # by chunk hash
 Place = tuple[str, int, int]  # topic, partition, offset
 Told = Callable[[Sequence[Advance]], None]  # positions that the database has from now on
+_UNASKED = 5.0  # seconds of model work without a look at whether the process is to end
 ENOUGH = 1.5  # a part that takes barely longer than allowed is not worth a second transaction
 
 
@@ -176,24 +177,40 @@ class Steps:
         return counts
 
     def embed(self, planned: Planned, work: Work) -> bool:
-        """Compute the vectors not known yet; True if documents failed here, so that the plan must be made again."""
-        missing = {chunk: ids for chunk, ids in planned.texts.items() if chunk not in work.vectors}
-        embedded = self._embedder.embed(list(missing.values())) if missing else None
-        work.embedded_us = now_us()
-        if embedded is None:
-            return False
+        """Compute the vectors not known yet; True if documents failed here, so that the plan must be made again.
+
+        A document may be hours of work. Raises Abandoned if the process is to end meanwhile: it is read again then.
+        """
         bad: dict[bytes, Failure] = {}
-        for number, chunk in enumerate(missing):
-            if reject := embedded.failures.get(number):
-                bad[chunk] = Failure(reject.stage, reject.error_type, reject.what)
-            else:
-                work.vectors[chunk] = embedded.vectors[number]
-        work.embedded += len(missing) - len(bad)
+        for number, missing in enumerate(self._slices(planned, work)):
+            if number and self._wait(0.0):
+                raise Abandoned
+            embedded = self._embedder.embed([planned.texts[chunk] for chunk in missing])
+            for place, chunk in enumerate(missing):
+                if reject := embedded.failures.get(place):
+                    bad[chunk] = Failure(reject.stage, reject.error_type, reject.what)
+                else:
+                    work.vectors[chunk] = embedded.vectors[place]
+            work.embedded += len(missing) - len(embedded.failures)
+        work.embedded_us = now_us()
         for write in planned.writes if bad else ():
             for new in write.insert:
                 if new.chunk_hash in bad:
                     work.failures[write.key] = bad[new.chunk_hash]
         return bool(bad)
+
+    def _slices(self, planned: Planned, work: Work) -> Iterator[list[bytes]]:
+        """The chunks without a vector, by as many as are embedded before anybody asks whether to end."""
+        budget, tokens = _UNASKED * max(self._embedder.tokens_per_second, 1.0), 0
+        slice_: list[bytes] = []
+        for chunk in [chunk for chunk in planned.texts if chunk not in work.vectors]:
+            if slice_ and tokens + len(planned.texts[chunk]) > budget:
+                yield slice_
+                slice_, tokens = [], 0
+            slice_.append(chunk)
+            tokens += len(planned.texts[chunk])
+        if slice_:
+            yield slice_
 
     def commit(self, plan: Plan, work: Work) -> Applied | Fenced | Conflict | None:
         """Apply; None if a document that the database refuses was found, which is then planned as failed."""

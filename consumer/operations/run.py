@@ -121,7 +121,7 @@ def _consume(
             run(source, pipeline.process, chores.next, _Ticking(telemetry, source, chores, check_http), stopping)
         finally:
             source.close()
-    _log.info("left the group, everything taken is stored")
+    _log.info("left the group; what is not stored is read again")
 
 
 def _slots(settings: Settings, metrics: Metrics) -> SlotWatch | None:

@@ -91,6 +91,13 @@ class StoreSettings(Section):
     )
     schema_name: Annotated[str, Field(alias="schema", pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = "embedding"
 
+    @field_validator("schema_name")
+    @classmethod
+    def _not_postgres_own(cls, value: str) -> str:
+        if value.startswith("pg_"):
+            raise ValueError("names that begin with pg_ are PostgreSQL's own; choose another")
+        return value
+
 
 class SourceSettings(Section):
     """The database that the rows come from; the consumer never reads rows of it."""

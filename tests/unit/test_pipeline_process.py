@@ -258,3 +258,34 @@ def test_a_backlog_of_costly_documents_is_planned_at_most_twice_whatever_stands_
     work.process(Batch((*deletes, *costly), {(TOPIC, 0): Advance(TOPIC, 0, 1, 0, free + 50)}), committed.extend)
     assert tokenizer.texts <= 2 * 50
     assert [advance.end for advance in committed] == list(range(free + 1, free + 51))
+
+
+class Ending(Zeros):
+    """The process is told to end while the model works."""
+
+    def __init__(self, stopping: Event) -> None:
+        self.stopping, self.texts = stopping, 0
+
+    def embed(self, token_ids: Sequence[Sequence[int]]) -> Embedded:
+        self.stopping.set()
+        self.texts += len(token_ids)
+        return super().embed(token_ids)
+
+
+@pytest.mark.semantics(
+    "faults", "end of the process (SIGTERM) within a document of hours", "the document is left undone, and read again"
+)
+def test_a_document_of_hours_does_not_keep_a_process_that_is_to_end() -> None:
+    shelf, stopping = Shelf(), Impatient()
+    shelf.acquire(0)
+    engine = Ending(stopping)
+    work = Pipeline(
+        Planner([shelf.memory.table], 1, WordTokenizer()), engine, shelf, NoRegistry(), Silent(), stopping,
+        generation=GENERATION, tables={TOPIC: shelf.memory.table}, group="g", max_seconds=1.0,
+    )  # fmt: skip
+    long = record(0, "c", row(" ".join(f"word{number}" for number in range(2000)), "end", id=1), key={"id": 1})
+    batch = Batch((long,), {(TOPIC, 0): Advance(TOPIC, 0, 1, 0, 1)})
+    told = list[Sequence[Advance]]()
+    assert not work.process(batch, told.append).complete
+    assert 0 < engine.texts <= 20
+    assert (told, shelf.memory.heads, shelf.offsets[TOPIC, 0]) == ([], {}, (1, 0))

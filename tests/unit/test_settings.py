@@ -144,3 +144,10 @@ def test_secrets_are_masked_also_inside_errors() -> None:
 def test_the_checked_in_schema_is_the_trees() -> None:
     checked_in = json.loads((ROOT / "schemas/settings.schema.json").read_text(encoding="utf-8"))
     assert checked_in == settings_schema()
+
+
+def test_a_schema_that_postgres_keeps_for_itself_is_refused() -> None:
+    write("store: {schema: pg_vectors}")
+    with pytest.raises(Stop, match="pg_") as fault:
+        load_settings()
+    assert fault.value.exit_code is Exit.USAGE
