@@ -6,6 +6,7 @@ record of one version of a table. So a schema is decoded once; afterwards its by
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypedDict, TypeVar
 
@@ -16,12 +17,15 @@ from consumer.events.declared import Declared
 from consumer.events.envelope import Envelope, Origin, schema_unusable, undecodable
 from consumer.events.keys import canonical_key, is_canonical, key_undecodable
 from consumer.events.shapes import Shape
+from consumer.events.times import INFINITE_TEXTS
 from consumer.events.toast import untyped_row
 
 T = TypeVar("T")
 _OPENING = b'{"schema":'
 _KEPT = 16  # versions of one table's schema that are remembered
 _LONGEST_PREFIX = 2**20  # bytes; the widest table's schema is a fraction of it
+# Where one of `INFINITE_TEXTS` may stand: snapshot and stream write an infinite date in two ways; a row has one key.
+_INFINITE = re.compile(rb'"(?:\+29|-5877611|-290308)')
 _NO_JSON = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 _Payload = memoryview | bytes
@@ -109,7 +113,7 @@ class JsonReader:
 
     def key(self, data: bytes) -> bytes:
         """The canonical key. Raises Reject."""
-        if not self._types and is_canonical(data):
+        if not self._types and is_canonical(data) and not _INFINITE.search(data):
             return data
         try:
             return self._key(data)
@@ -153,9 +157,11 @@ class JsonReader:
         return typed(shape.fields if shape is not None else [], None, self._types)
 
     def _schemaless_key(self, columns: Any) -> Any:
-        if self._types and isinstance(columns, dict):
+        if not isinstance(columns, dict):
+            return columns
+        if self._types:
             canonical(columns, schemaless(columns.keys() & self._types.keys(), self._types), keep=True)
-        return columns
+        return {name: INFINITE_TEXTS.get(v, v) if isinstance(v, str) else v for name, v in columns.items()}
 
 
 def _envelope_of(columns: tuple[str, ...] | None) -> Any:

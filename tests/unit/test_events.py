@@ -130,6 +130,13 @@ def test_any_bytes_are_an_event_or_a_reject(value: bytes) -> None:
         (b'{"payload":{"id":1},"schema":{"type":"struct"}}', b'{"id":1}'),
         (b'{"id":-0}', b'{"id":0}'),
         (b'{"id":12345678901234567890}', b'{"id":12345678901234567890}'),
+        *(
+            (b'{"id":1,"to":"%s"}' % to, b'{"id":1,"to":"infinity"}')
+            for to in (b"+292278994-08-16Z", b"-5877611-06-21Z")
+        ),
+        (b'{"to":"+292269055-12-02Z"}', b'{"to":"-infinity"}'),
+        (b'{"to":"-5877611-06-22Z"}', b'{"to":"-infinity"}'),
+        (b'{"to":"+294247-01-10T04:00:25.2Z"}', b'{"to":"infinity"}'),
     ],
 )
 @pytest.mark.semantics("wire forms", "key as JSON, in any order of names, with or without schema", "one canonical key")
