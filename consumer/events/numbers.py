@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from base64 import b64decode
-from decimal import Context, Decimal
+from decimal import ROUND_HALF_EVEN, ROUND_UP, Context, Decimal
 from math import isfinite
 from typing import Any
 
@@ -16,6 +16,7 @@ _PLAIN_BITS = 12_000  # of an int whose `str` is within Python's limit on digits
 # What the connector writes where `decimal.handling.mode` is string.
 SPECIAL_DECIMALS = {"NaN": "NAN", "Infinity": "POSITIVE_INFINITY", "-Infinity": "NEGATIVE_INFINITY"}
 _FLOAT = struct.Struct("<f")
+_ROUNDED = {digits: (Context(digits, ROUND_HALF_EVEN), Context(digits, ROUND_UP)) for digits in range(2, 9)}
 _SMALLEST_NORMAL = 1.1754943508222875e-38
 
 
@@ -60,12 +61,14 @@ def float4_value(value: float) -> Any:
         return float_value(value)
     packed = _FLOAT.pack(value)
     for digits in range(6 if abs(value) >= _SMALLEST_NORMAL else 2, 9):
-        short = float(f"{value:.{digits}g}")
-        try:
-            if _FLOAT.pack(short) == packed:
-                return short
-        except OverflowError:  # rounded up beyond the largest of 32 bits
-            continue
+        # Above a power of two lie the wider gaps: there a number rounded up may mean it where the nearest does not.
+        for context in _ROUNDED[digits]:
+            short = float(context.create_decimal_from_float(value))
+            try:
+                if _FLOAT.pack(short) == packed:
+                    return short
+            except OverflowError:  # rounded up beyond the largest of 32 bits
+                continue
     return float(f"{value:.9g}")
 
 

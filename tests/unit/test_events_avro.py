@@ -355,6 +355,7 @@ def test_float4_is_the_shortest_number_that_means_it() -> None:
     numpy = pytest.importorskip("numpy")
     chance, schema = random.Random(4), envelope("float")
     values = [numpy.frombuffer(chance.randbytes(4), "<f4")[0] for _ in range(2000)]
+    values += [numpy.float32(2.0**power) for power in range(-126, 128)]  # where the gaps above and below differ
     parsed, form = {REF: AvroSchema(json.dumps(schema))}, Form()
     for value in values:
         after = decode_event(event_of(schema, {"v": float(value)}), form, parsed).after or {}
