@@ -149,6 +149,7 @@ def test_the_slot_that_the_settings_name_must_be_there_and_be_read_whatever_othe
     ("topic", "source", "expected"),
     [
         ("shop.public.products", "", ("public", "products")),
+        ("shop.public.my.dots", "", ("public", "my.dots")),
         ("all-changes", "shop.public.products", ("public", "products")),
         ("all-changes", "", None),
     ],

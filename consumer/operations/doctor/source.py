@@ -78,7 +78,7 @@ def table_of(table: TableSettings) -> tuple[str, str] | None:
     """(schema, table) of an entry of the settings, None where its names do not tell."""
     for name in (table.source, table.topic):
         if name.count(".") >= 2:
-            _, schema, relation = name.rsplit(".", 2)
+            _, schema, relation = name.split(".", 2)
             return schema, relation
     return None
 

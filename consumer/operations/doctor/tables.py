@@ -50,7 +50,11 @@ def _publication(
     best = max(whole, key=lambda each: (not each.filtered, each.truncates))
     if hidden := sorted(set(used) & table.columns.keys() - (best.columns or table.columns.keys())):
         what = f"{best.name} leaves out the columns {', '.join(hidden)} of {where}, which the settings use."
-        return failed(check, what, f"ALTER PUBLICATION {best.name} ADD TABLE {where} without (or with a longer) list.")
+        fix = (
+            f"ALTER PUBLICATION {best.name} ADD TABLE {where} without (or with a longer) list; for generated columns, "
+            f"since PostgreSQL 18, ALTER PUBLICATION {best.name} SET (publish_generated_columns = stored);"
+        )
+        return failed(check, what, fix)
     if best.filtered:
         what = f"{best.name} publishes only some rows of {where}: a row that leaves the filter is deleted here."
         return warned(check, what, "Leave rows out by `when` in the settings instead.")
