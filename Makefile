@@ -38,8 +38,8 @@ docs: .venv/.ready  ## what is generated: docs/semantics.md from the tests, sche
 	$(BIN)/python -m tests.semantics
 	$(BIN)/python -m ops.grafana
 
-soak: .venv/.ready  ## hours of faults under an independent judge; SOAK="--events 3000 --faults 20 …" for a short one
-	$(BIN)/python -m tests.soak --report benchmarks/results/soak.json $(SOAK)
+soak: .venv/.ready  ## half an hour of faults under an independent judge; SOAK="--events 3000 --faults 20 …" for a short one
+	$(BIN)/python -m tests.soak --keep $(SOAK)
 
 bench: .venv/.ready  ## all benchmarks; ONLY=<group> for one, QUICK=1 for the ratios that CI guards
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY)) $(if $(QUICK),--quick)

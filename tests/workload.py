@@ -34,8 +34,11 @@ class Workload:
     `counts` says how often each kind of operation was played. Only this object changes the tables.
     """
 
-    def __init__(self, world: World, seed: int, suffixes: tuple[str, ...] = ("a", "b")) -> None:
-        self._world, self._random, self._suffixes = world, random.Random(seed), suffixes
+    def __init__(
+        self, world: World, seed: int, suffixes: tuple[str, ...] = ("a", "b"), *, largest: int = 1_000_000
+    ) -> None:
+        """`largest`: rows of a table from which on one goes for each that comes."""
+        self._world, self._random, self._suffixes, self._largest = world, random.Random(seed), suffixes, largest
         self._rows: dict[str, dict[int, dict[str, Any]]] = {suffix: {} for suffix in suffixes}
         self._gone: dict[str, list[int]] = {suffix: [] for suffix in suffixes}
         self._next_id = 1
@@ -52,9 +55,7 @@ class Workload:
         stopping = stopping or Event()
         with psycopg.connect(self._world.endpoints.source_owner_dsn) as self._connection:
             for _ in range(transactions):
-                for _ in range(self._random.choice((1, 1, 1, 2, 3, 5, 25))):
-                    self._step()
-                self._connection.commit()
+                self._transaction()
                 if stopping.wait(pause):
                     return
 
@@ -65,6 +66,12 @@ class Workload:
                 for _ in range(rows):
                     self._insert(suffix)
 
+    def _transaction(self) -> None:
+        assert self._connection is not None
+        for _ in range(self._random.choice((1, 1, 1, 2, 3, 5, 25))):
+            self._step()
+        self._connection.commit()
+
     def _step(self) -> None:
         suffix = self._random.choice(self._suffixes)
         names = [operation for operation, _ in _OPERATIONS]
@@ -72,6 +79,8 @@ class Workload:
         operation = self._random.choices(names, weights)[0]
         if len(self._rows[suffix]) < 5:
             operation = Workload._insert
+        elif len(self._rows[suffix]) > self._largest:
+            operation = Workload._delete
         operation(self, suffix)
 
     # --- operations: each changes one row

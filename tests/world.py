@@ -105,9 +105,9 @@ class World:
             "tables": self.tables,
             **self.overrides,
         }
-        path = self.folder / "embed-consumer.yaml"
-        path.write_text(yaml.safe_dump(content), encoding="utf-8")
-        return path
+        path, draft = self.folder / "embed-consumer.yaml", self.folder / "embed-consumer.yaml.new"
+        draft.write_text(yaml.safe_dump(content), encoding="utf-8")
+        return draft.replace(path)  # at once: a process that is starting may read it just now
 
     def command(self, *arguments: str, timeout: float = 120, environment: Mapping[str, str] | None = None) -> Finished:
         """Run `embed-consumer` in the world's folder to its end."""

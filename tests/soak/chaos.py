@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 
+from consumer.errors import Fault as Trouble
 from consumer.local import Stack
 from tests.chaos import kill_in_transaction
 from tests.command import CommandProcess
@@ -19,6 +20,7 @@ from tests.world import World
 
 CUTS: tuple[Fault, ...] = ("cut", "reset", "half-close", "delay", "orphan")
 WAYS: tuple[Way, ...] = ("request", "reply")
+PARTS = ("postgres", "kafka", "connect")
 _END_SESSIONS = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'embed-consumer' AND datname = %s
 """
@@ -33,7 +35,7 @@ class Chaos:
     def __init__(self, world: World, stack: Stack, seed: int) -> None:
         self.world, self.stack = world, stack
         self.done: Counter[str] = Counter()
-        self.in_flight_at_kill = 0
+        self.in_flight_at_kill = self.consumers_at_most = 0
         self.consumers: list[CommandProcess] = []
         self._dice = random.Random(seed)
         store = urlsplit(world.endpoints.store_dsn)
@@ -46,15 +48,18 @@ class Chaos:
         }
 
     def close(self) -> None:
-        for consumer in self.consumers:
-            consumer.stop(PATIENCE)
-        self.database.close()
-        self.broker.close()
+        """End the consumers in order, and the proxies."""
+        try:
+            for consumer in self.consumers:
+                assert consumer.stop(PATIENCE) == 0, consumer.output()[-2000:]
+        finally:
+            self.database.close()
+            self.broker.close()
 
     @property
     def injected(self) -> int:
-        """Kills and cuts so far, of whatever."""
-        return sum(count for what, count in self.done.items() if what != "member added" and what != "member left")
+        """Kills, cuts and restarts so far, of whatever."""
+        return sum(count for what, count in self.done.items() if not what.startswith("member"))
 
     def scale(self, members: int) -> None:
         """Let members come, or leave in order."""
@@ -63,6 +68,7 @@ class Chaos:
             self.done["member added"] += 1
         while len(self.consumers) > members:
             leaver = self.consumers.pop(0)
+            self._joined(leaver)
             assert leaver.stop(PATIENCE) == 0, leaver.output()[-2000:]
             self.done["member left"] += 1
 
@@ -74,30 +80,39 @@ class Chaos:
             (self._cut_broker, 25),
             (self._freeze, 2),
             (self._end_sessions, 8),
-            (self._restart_postgres, 2),
-            (self._restart_kafka, 2),
-            (self._restart_connect, 2),
+            (lambda: self._restart("postgres"), 2),
+            (lambda: self._restart("kafka"), 2),
+            (lambda: self._restart("connect"), 2),
         ]
         chosen, weights = zip(*actions, strict=True)
         self._dice.choices(chosen, weights)[0]()
 
-    def every_part_once(self) -> None:
-        """What chance may leave out."""
-        self._restart_postgres()
-        self._restart_kafka()
-        self._restart_connect()
-        self._freeze()
+    def what_has_not_been(self) -> None:
+        """What chance has left out."""
+        for part in PARTS:
+            for how in ("killed", "stopped"):
+                if not self.done[f"{part} {how}"]:
+                    self._restart(part, how)
+        if not self.done["consumer frozen"]:
+            self._freeze()
 
     def _start(self) -> None:
         self.consumers.append(self.world.start(cpu=len(self.world.processes), environment=self._environment))
+        self.consumers_at_most = max(self.consumers_at_most, len(self.consumers))
+
+    def _joined(self, consumer: CommandProcess) -> None:
+        self.world.until(lambda: consumer.lines("ready to join"), PATIENCE)
 
     def _kill(self) -> None:
         victim = self._dice.choice(self.consumers)
-        if self._dice.random() < 0.6:
+        if self._dice.random() < 0.75 and victim.batches():
             try:
-                kill_in_transaction(self.world, victim, 20)
+                kill_in_transaction(self.world, victim, 10)
                 self.in_flight_at_kill += 1
-            except AssertionError:  # it had no events just then
+            except (
+                AssertionError,
+                psycopg.OperationalError,
+            ):  # it had no events just then, or the two met in a deadlock
                 victim.kill()
         else:
             victim.kill()
@@ -122,14 +137,14 @@ class Chaos:
 
     def _end_sessions(self) -> None:
         with psycopg.connect(self.world.endpoints.admin_dsn, autocommit=True) as admin:
-            ended = admin.execute(_END_SESSIONS, [self.world.endpoints.store_dsn.split("/")[-1]]).fetchall()
+            database = self.world.endpoints.store_dsn.rpartition("/")[2]
+            ended = admin.execute(_END_SESSIONS, [database]).fetchall()
         self.done["database sessions ended"] += len(ended) > 0
 
     def _freeze(self) -> None:
         """Longer than the session lasts: it wakes up without its partitions."""
         victim = self._dice.choice(self.consumers)
-        if len(self.consumers) < 2 or not victim.lines("ready to join"):
-            return
+        self._joined(victim)
         victim.signal(signal.SIGSTOP)
         try:
             begun = time.monotonic()
@@ -138,19 +153,16 @@ class Chaos:
             victim.signal(signal.SIGCONT)
         self.done["consumer frozen"] += 1
 
-    def _restart_postgres(self) -> None:
-        (self.stack.kill if self._dice.random() < 0.5 else self.stack.stop)("postgres")
-        self._up("postgres")
-
-    def _restart_kafka(self) -> None:
-        (self.stack.kill if self._dice.random() < 0.5 else self.stack.stop)("kafka")
-        self._up("kafka")
-
-    def _restart_connect(self) -> None:
-        self.stack.kill("connect")
-        self._up("connect")
-
-    def _up(self, part: str) -> None:
-        self.stack.up()
-        self.stack.register_connector()
-        self.done[f"{part} restarted"] += 1
+    def _restart(self, part: str, how: str = "") -> None:
+        how = how or self._dice.choice(("killed", "stopped"))
+        (self.stack.kill if how == "killed" else self.stack.stop)(part)
+        before, deadline = self.world.endpoints, time.monotonic() + PATIENCE
+        while True:
+            try:
+                assert self.stack.up() == before, "the stack came back at other ports"
+                self.stack.register_connector()
+                break
+            except Trouble:  # Connect may need longer than a person would wait
+                if time.monotonic() > deadline:
+                    raise
+        self.done[f"{part} {how}"] += 1

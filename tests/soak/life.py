@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-import time
-from threading import Event
+from threading import Event, Lock
 
 import psycopg
 from psycopg import sql
@@ -13,28 +12,34 @@ from psycopg.rows import dict_row
 from tests.workload import Workload
 from tests.world import World
 
-TRUNCATED = "c"  # the one table that is emptied now and then
+TRUNCATED = "c"  # the one table that is emptied now and then, and whose long texts an update leaves out
 ONE_IN = 400  # steps, of which one is a truncate or a change of a table's columns
+LARGEST = 200  # rows of a table: an event changes a row that has a history
 
 
 class Life(Workload):
-    """Plays until told to stop, and not faster than it is followed: `waiting` holds it up."""
+    """`play` it in a thread. Who holds `turn` sees the source at rest; nothing is played while `waiting` is set."""
 
-    def __init__(self, world: World, seed: int, waiting: Event) -> None:
-        super().__init__(world, seed, world.suffixes)
-        self._luck, self._waiting = random.Random(seed + 1), waiting
-        self.idle = False  # nothing is committed while it is true and `waiting` set
+    def __init__(self, world: World, seed: int) -> None:
+        super().__init__(world, seed, world.suffixes, largest=LARGEST)
+        self.turn, self.waiting = Lock(), Event()
+        self._luck = random.Random(seed + 1)
         self._columns: dict[str, int] = dict.fromkeys(world.suffixes, 0)
+        for suffix in world.suffixes:
+            storage = sql.SQL("EXTERNAL" if suffix == TRUNCATED else "MAIN")
+            world.source(sql.SQL("ALTER TABLE {} ALTER body SET STORAGE {}").format(world.table(suffix), storage))
 
-    def run(self, transactions: int, *, pause: float = 0.0, stopping: Event | None = None) -> None:
-        """Play until `stopping`. What a source that went away has of the last transaction is asked."""
-        stopping = stopping or Event()
+    def play(self, stopping: Event, pause: float) -> None:
+        """Until `stopping`. What a source that went away has of the last transaction is asked."""
         while not stopping.is_set():
             try:
                 self._remember()
-                super().run(transactions, pause=pause, stopping=stopping)
+                with psycopg.connect(self._world.endpoints.source_owner_dsn) as self._connection:
+                    while not stopping.wait(pause):
+                        with self.turn:
+                            if not self.waiting.is_set():
+                                self._transaction()
             except psycopg.OperationalError:
-                self.idle = True
                 stopping.wait(0.5)
 
     def _remember(self) -> None:
@@ -42,15 +47,12 @@ class Life(Workload):
             for suffix in self._suffixes:
                 found = connection.execute(sql.SQL("SELECT * FROM {}").format(self._world.table(suffix)))
                 names = [column.name for column in found.description or ()]
-                self._columns[suffix] = sum(name.startswith("extra_") for name in names)
+                numbers = [int(name.removeprefix("extra_")) for name in names if name.startswith("extra_")]
+                self._columns[suffix] = max(numbers, default=0)
                 self._rows[suffix] = {row["id"]: row for row in found}
                 self._gone[suffix] = [number for number in self._gone[suffix] if number not in self._rows[suffix]]
 
     def _step(self) -> None:
-        while self._waiting.is_set():
-            self.idle = True
-            time.sleep(0.05)
-        self.idle = False
         if self._luck.randrange(ONE_IN):
             super()._step()
         elif self._luck.random() < 0.5:
