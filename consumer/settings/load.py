@@ -5,16 +5,17 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
+from pydantic_settings import BaseSettings, EnvSettingsSource, InitSettingsSource, PydanticBaseSettingsSource
 
 from consumer.errors import Exit, Stop
+from consumer.settings.secret_files import SUFFIX, content_of, files_named
 from consumer.settings.tree import Settings
 
 DEFAULT_FILE = "embed-consumer.yaml"
@@ -34,13 +35,17 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
     """Read the settings; every mistake a user can make is a `Stop` with exit code 2 that names key and remedy.
 
     Without `file`: `$EMBED_CONSUMER_CONFIG`, else `embed-consumer.yaml` in the working folder, else defaults.
-    `flags` are nested like the file and win over everything.
+    `flags` are nested like the file and win over everything. A variable EMBEDDING_…_FILE names a file with the value.
     """
     path = _settings_file(file)
     content = _read(path) if path else {}
     flags = flags or {}
     _refuse_unknown(content, str(path))
-    _refuse_unknown_environment()
+    files = files_named(os.environ, PREFIX, lambda name: _known(_env_key(name)))
+    from_files = content_of(files, _env_key)
+    _refuse_unknown(from_files, f"$…{SUFFIX}")
+    named = {name + SUFFIX for name in files}
+    _refuse_unknown_environment(named)
 
     class FromFile(Settings):
         @classmethod
@@ -52,7 +57,11 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, InitSettingsSource(settings_cls, content)
+            if isinstance(env_settings, EnvSettingsSource):
+                values = env_settings.env_vars.items()
+                env_settings.env_vars = {name: value for name, value in values if name.upper() not in named}
+            in_files = (InitSettingsSource(settings_cls, found) for found in (from_files, content))
+            return init_settings, env_settings, *in_files
 
     try:
         loaded = FromFile(**flags)
@@ -61,7 +70,8 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
     except ValueError as error:
         raise Stop(f"The environment holds a value that cannot be read: {error}.", exit_code=Exit.USAGE) from None
     origins = {key: str(path) for key in _leaves(content)}
-    origins |= {_env_key(name): f"${name}" for name in os.environ if name.startswith(PREFIX)}
+    origins |= {_env_key(name): f"${name}" for name in os.environ if name.startswith(PREFIX) and name not in named}
+    origins |= {_env_key(name): f"${name}{SUFFIX}" for name in files}
     origins |= dict.fromkeys(_leaves(flags), "flag")
     return Loaded(loaded, path, origins)
 
@@ -106,14 +116,21 @@ def _refuse_unknown(content: Mapping[str, Any], where: str) -> None:
         raise Stop(_unknown_message(path, where), exit_code=Exit.USAGE)
 
 
-def _refuse_unknown_environment() -> None:
+def _refuse_unknown_environment(files: Container[str]) -> None:
     for name, value in os.environ.items():
-        if name.startswith(PREFIX):
-            nested = _json(value)
-            for part in reversed(_env_key(name).split(".")):
-                nested = {part: nested}
-            for path in _unknown(nested, Settings, ()):
+        if name.startswith(PREFIX) and name not in files:
+            for path in _unknown(_nested(_env_key(name), _json(value)), Settings, ()):
                 raise Stop(_unknown_message(path, f"${name}"), exit_code=Exit.USAGE)
+
+
+def _known(key: str) -> bool:
+    return not any(_unknown(_nested(key, None), Settings, ()))
+
+
+def _nested(key: str, value: Any) -> Any:
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
 
 
 def _json(value: str) -> Any:

@@ -44,6 +44,10 @@ _REFUSED = re.compile(
     r"database .* does not exist|permission denied for database|is not permitted to log in",
     re.DOTALL,
 )
+# Where sslmode asks for more than the server gives, libpq ends the attempt; it never goes on without.
+_UNTRUSTED = re.compile(
+    r"certificate verify failed|does not match host name|does not support SSL|root certificate file"
+)
 
 
 @contextmanager
@@ -80,6 +84,12 @@ def fault_of(error: psycopg.Error, where: str, phase: Phase) -> Fault:
 def _unreachable(error: psycopg.Error, where: str, phase: Phase) -> Fault:
     if _REFUSED.search(str(error)):
         return _refused_login(where, phase)
+    if _UNTRUSTED.search(str(error)):
+        return Retry(
+            f"Postgres at {where} is not trusted.",
+            "It offers no TLS, or a certificate of another authority or name than sslmode and sslrootcert ask for.",
+            f"Correct the server's certificate, or {_setting(phase)}.",
+        )
     return Retry(
         f"Postgres at {where} is not reachable.",
         "The connection failed or was lost.",

@@ -83,7 +83,7 @@ def test_neither_text_nor_secret_is_told(world: World) -> None:
     world.tables = [world.tables[0] | {"text": "{{ title }} {{ 1 // price|float }}"}]
     kafka = {
         "bootstrap_servers": world.endpoints.bootstrap_servers,
-        "properties": {"sasl.password": SECRET, "sasl.username": "bob", "ssl.key.password": SECRET},
+        "properties": {"ssl.keystore.password": SECRET, "ssl.key.password": SECRET},
     }
     world.settings(kafka=kafka, registry={"user": "bob", "password": SECRET}, log={"level": "debug", "format": "json"})
     world.create_topic()

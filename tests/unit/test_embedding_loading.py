@@ -191,6 +191,24 @@ def test_a_damaged_weight_file_is_refused(folder: Path) -> None:
     assert "tiny" in stopped(EngineConfig(str(folder)))
 
 
+@pytest.mark.parametrize(
+    ("file", "part"), [("model.safetensors", "weights_sha256"), ("tokenizer.json", "setup_sha256")]
+)
+def test_one_changed_byte_makes_it_another_model(pristine: Path, folder: Path, file: str, part: str) -> None:
+    """What the store then refuses by name: it holds vectors of another."""
+    path = folder / file
+    content = bytearray(path.read_bytes())
+    if file.endswith(".json"):
+        content += b" "
+    else:
+        content[-3] ^= 1
+    path.write_bytes(content)
+    one, other = (load_engine(EngineConfig(str(place))).identity for place in (pristine, folder))
+    assert one.config_hash != other.config_hash
+    before, after = one.describe(), other.describe()
+    assert [name for name in before if before[name] != after[name]] == [part]
+
+
 def test_a_model_that_brings_code_is_refused(folder: Path) -> None:
     (folder / "evil.py").write_text("raise SystemExit('ran')")
     edit_json(folder / "modules.json", lambda modules: modules[1].update(type="evil.Pooling"))

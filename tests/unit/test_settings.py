@@ -10,6 +10,7 @@ import pytest
 from consumer.cli.config import shown
 from consumer.errors import Exit, Stop
 from consumer.settings import load_settings, settings_schema
+from consumer.settings.tree import OWNED_KAFKA_PROPERTIES
 
 ROOT = Path(__file__).parents[2]
 TABLE = 'tables:\n  - topic: shop.public.products\n    text: "{{ title }}"\n'
@@ -70,6 +71,15 @@ def test_source_defaults_to_the_topic_and_gives_the_prefix() -> None:
         ("batch: {max_events: 0}", r"batch\.max_events"),
         ("kafka: {properties: {group.id: x}}", r"group\.id is owned by embed-consumer.*set group instead"),
         ("kafka: {properties: {Auto.Offset.Reset: earliest}}", "owned by embed-consumer"),
+        ("kafka: {properties: {metadata.broker.list: 'h:1'}}", "set kafka.bootstrap_servers instead"),
+        ("kafka: {properties: {plugin.library.paths: evil}}", "loads foreign code"),
+        ("kafka: {properties: {sasl.password: canary, sasl.username: bob}}", "not used .* PLAINTEXT; set SASL_SSL"),
+        ("kafka: {properties: {sasl.password: canary, security.protocol: ssl}}", "not used .* SSL; set SASL_SSL"),
+        ("kafka: {properties: {ssl.ca.location: ca.pem}}", "not used .* PLAINTEXT; set SSL or SASL_SSL"),
+        (
+            "kafka: {properties: {ssl.ca.location: ca.pem, security.protocol: sasl_plaintext}}",
+            "not used .* SASL_PLAINTEXT",
+        ),
         (TABLE + TABLE.removeprefix("tables:\n"), "share the topic"),
         ("tables:\n  - {topic: a b, text: x}", "no Kafka topic name"),
         ("store: {schema: 'a b'}", r"store\.schema"),
@@ -117,6 +127,48 @@ def test_a_mistake_inside_json_of_the_environment_is_named(
     assert "canary" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", sorted(OWNED_KAFKA_PROPERTIES))
+def test_each_property_that_the_protocol_depends_on_is_refused_by_its_name(name: str) -> None:
+    write(f"kafka: {{properties: {{{name}: x}}}}")
+    with pytest.raises(Stop, match=f"{name} is owned by embed-consumer"):
+        load_settings()
+
+
+def test_a_secret_is_read_from_the_file_that_a_variable_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    write("store: {schema: mine, dsn: postgresql://a@b/c}\nkafka: {bootstrap_servers: 'h:1'}")
+    monkeypatch.setenv("EMBEDDING_STORE__DSN_FILE", str(write("postgresql://x:canary@y/z\n", "dsn")))
+    login = {"security.protocol": "SASL_SSL", "sasl.username": "bob", "sasl.password": "canary"}
+    monkeypatch.setenv("EMBEDDING_KAFKA__PROPERTIES_FILE", str(write(json.dumps(login), "login.json")))
+    monkeypatch.setenv("EMBEDDING_REGISTRY__CA_FILE", "ca.pem")  # a setting of its own, though it ends alike
+    loaded = load_settings()
+    store, kafka = loaded.settings.store, loaded.settings.kafka
+    assert (store.schema_name, store.dsn.get_secret_value()) == ("mine", "postgresql://x:canary@y/z")
+    assert (kafka.bootstrap_servers, kafka.properties) == ("h:1", login)
+    assert loaded.settings.registry.ca_file == Path("ca.pem")
+    assert loaded.origins["store.dsn"] == "$EMBEDDING_STORE__DSN_FILE"
+    assert "canary" not in json.dumps(shown(loaded.settings))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("STORE__DSN_FILE", None, r"EMBEDDING_STORE__DSN_FILE names cannot be read.*FileNotFoundError"),
+        ("STORE__DNS_FILE", "canary", "there is no setting store.dns"),
+        ("KAFKA__PROPERTIES_FILE", '{"canary', "cannot be read.*JSONDecodeError"),
+        ("GROUP_FILE", "canary", "are both set"),
+    ],
+)
+def test_a_mistake_with_such_a_file_is_named(
+    name: str, content: str | None, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBEDDING_GROUP", "canary")
+    monkeypatch.setenv(f"EMBEDDING_{name}", "nowhere" if content is None else str(write(content, "secret")))
+    with pytest.raises(Stop, match=told) as caught:
+        load_settings()
+    assert caught.value.exit_code == Exit.USAGE
+    assert "canary" not in str(caught.value)
+
+
 def test_a_file_that_is_not_there_is_an_error() -> None:
     with pytest.raises(Stop, match="does not exist"):
         load_settings(Path("nowhere.yaml"))
@@ -127,7 +179,8 @@ def test_secrets_are_masked_also_inside_errors() -> None:
     with pytest.raises(Stop) as caught:
         load_settings()
     assert "canary" not in str(caught.value)
-    write("store: {dsn: postgresql://u:canary@h/d}\nkafka: {properties: {sasl.password: canary2, sasl.username: bob}}")
+    login = "{security.protocol: SASL_SSL, sasl.password: canary2, sasl.username: bob}"
+    write(f"store: {{dsn: postgresql://u:canary@h/d}}\nkafka: {{properties: {login}}}")
     settings = load_settings().settings
     told = json.dumps(shown(settings))
     assert "canary" not in told
