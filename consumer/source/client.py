@@ -136,6 +136,10 @@ class Broker:
         config["allow.auto.create.topics"] = False
         return config
 
+    def member(self, group: str, on_error: Callable[[KafkaError], None]) -> Consumer:
+        """A client that may join the group. Raises KafkaException for properties that it refuses."""
+        return Consumer(self.consumer_config(group, on_error))
+
     def check_properties(self) -> None:
         """Raise Stop for properties that the client of a group member refuses; no broker is asked."""
         config = self.consumer_config("check", lambda _: None) | {"logger": _unheard}

@@ -53,11 +53,12 @@ class KafkaSource:
     """
 
     def __init__(
-        self, broker: Broker, group: str, topics: Sequence[str], holdings: Holdings, acquire: Acquire, notice: Notice
-    ) -> None:
+        self, broker: Broker, group: str, topics: Sequence[str], holdings: Holdings, acquire: Acquire, notice: Notice,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
         self.holdings = holdings
         self.before_revoke: Callable[[], None] = lambda: None
-        self._broker, self._acquire, self._notice = broker, acquire, notice
+        self._broker, self._acquire, self._notice, self._clock = broker, acquire, notice, clock
         self._identity = Identity(broker)
         self._waiting: set[Partition] = set()  # assigned, not acquired
         self._acquire_at = 0.0
@@ -65,7 +66,7 @@ class KafkaSource:
         self._fault: Exception | None = None
         self._fences: dict[Partition, list[float]] = {}
         self._to_commit: dict[Partition, int] = {}
-        self._consumer = Consumer(broker.consumer_config(group, self._on_error))
+        self._consumer = broker.member(group, self._on_error)
         self._consumer.subscribe(
             list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
@@ -122,7 +123,7 @@ class KafkaSource:
 
     def fenced(self, advances: Iterable[Advance]) -> None:
         """Somebody else advanced these: if they are still ours, take the next epoch and read from the stored offset."""
-        now = time.monotonic()
+        now = self._clock()
         for advance in advances:
             if not self.owns(advance):
                 continue
@@ -178,7 +179,7 @@ class KafkaSource:
         if self._fault:
             raise self._fault
         self._identity.check(self.holdings.held)
-        if self._waiting and time.monotonic() >= self._acquire_at:
+        if self._waiting and self._clock() >= self._acquire_at:
             self._take_over(sorted(self._waiting), seek=True)
             if self._fault:
                 raise self._fault
@@ -199,7 +200,7 @@ class KafkaSource:
 
     def _take_over(self, partitions: Sequence[Partition], *, seek: bool) -> None:
         """Acquire and start at the stored offsets; what fails is tried again a little later, and never skipped."""
-        began = time.monotonic()
+        began = self._clock()
         try:
             claims, marks = self._claims(partitions)
             acquired = self._acquire(claims)
@@ -215,7 +216,7 @@ class KafkaSource:
 
     def _acquire_later(self, partitions: Sequence[Partition], began: float, reason: str) -> None:
         """After at least as long as the try took: a former owner's locks must not keep what is held already waiting."""
-        now = time.monotonic()
+        now = self._clock()
         self._acquire_at = now + max(ACQUIRE_AGAIN_SECONDS, now - began)
         self._notice("not acquired yet", partitions=len(partitions), reason=reason)
 
