@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import chunks, decode, demo, detection, engine, freshness, memory, skip
+from benchmarks import backlog, chunks, decode, demo, detection, engine, freshness, memory, skip
 from benchmarks.figures import Figure, machine, report
 from consumer.local import Endpoints, Stack
 
@@ -20,6 +20,7 @@ ALONE: dict[str, Callable[[Path], Sequence[Figure]]] = {
 # For ratios alone, in seconds instead of minutes; writes no file.
 QUICK: dict[str, Callable[[], Sequence[Figure]]] = {"engine": lambda: engine.measure(quick=True)}
 GROUPS: dict[str, Callable[[Endpoints, Path], Sequence[Figure]]] = {
+    "backlog": backlog.measure,
     "decode": decode.measure,
     "detection": detection.measure,
     "freshness": freshness.measure,

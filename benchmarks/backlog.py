@@ -1,0 +1,93 @@
+"""Memory of one consumer before a backlog of 200,000 and of 2,000,000 events, and its growth over the longer one.
+
+Edits of a few rows, a kilobyte each, all waiting when the consumer starts: as much as can be to read, with little to
+embed. What is fetched and not yet applied is bounded in bytes, so the peak must be that of the smaller backlog. The
+model is the tests' tiny one: the memory of a real one is the group `memory`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+from confluent_kafka import Producer
+
+from benchmarks.figures import Figure, slope
+from consumer.local import Endpoints
+from tests.envelopes import change, row
+from tests.tiny_model import make_tiny_model
+from tests.world import World
+
+SMALL, LARGE = 200_000, 2_000_000
+KEYS = 20
+MIB = 2**20
+WITHIN = 3600.0  # seconds
+_MARK = "@@@@@@@"
+
+
+def measure(endpoints: Endpoints, folder: Path, small: int = SMALL, large: int = LARGE) -> Sequence[Figure]:
+    """Peaks of resident memory (MiB), the larger over the smaller; MiB per 100k events; events a second."""
+    here = folder / "backlog"
+    here.mkdir()
+    world = World.create(endpoints, here, model=str(make_tiny_model(here / "tiny")))
+    tables = world.tables
+    peaks, samples = [], list[tuple[float, float]]()
+    began = ended = 0.0
+    try:
+        for table, suffix, events in zip(tables, ("a", "b"), (small, large), strict=True):
+            world.tables = [table]
+            world.create_topic(suffix)
+            _produce(world, suffix, events)
+            world.migrate()
+            began = time.monotonic()
+            samples = _catch_up(world, suffix, events)
+            ended = time.monotonic()
+            peaks.append(max(rss for _, rss in samples))
+    finally:
+        world.close()
+    later = [sample for sample in samples if sample[0] > small]
+    grows = slope(later) * 100_000
+    baseline = f"the same with {small:,} events"
+    return [
+        Figure(f"backlog_{small}_rss_peak_mib", round(peaks[0], 1), "MiB"),
+        Figure(f"backlog_{large}_rss_peak_mib", round(peaks[1], 1), "MiB", baseline, round(peaks[1] / peaks[0], 3)),
+        Figure("backlog_rss_slope_mib_per_100k_events", round(grows, 2), f"MiB per 100k events, after {small:,}"),
+        Figure("backlog_events_per_s", round(large / (ended - began)), "events/s, start of the process included"),
+    ]
+
+
+def _produce(world: World, suffix: str, events: int) -> None:
+    """Into partition 0 of the table's topic."""
+    texts = [change(row(number, f"text {_MARK}", filler="x" * 900)) for number in range(KEYS)]
+    parts = [(key, *(value or b"").split(_MARK.encode())) for key, value in texts]
+    producer = Producer({"bootstrap.servers": world.endpoints.bootstrap_servers, "linger.ms": 20, "acks": 1})
+    for number in range(events):
+        key, head, tail = parts[number % KEYS]
+        while True:
+            try:
+                producer.produce(world.topic(suffix), value=head + b"%07d" % number + tail, key=key, partition=0)
+                break
+            except BufferError:
+                producer.poll(0.1)
+    left = producer.flush(300)
+    if left:
+        raise RuntimeError(f"{left} events were not taken by the broker")
+
+
+def _catch_up(world: World, suffix: str, events: int) -> list[tuple[float, float]]:
+    """(events applied, resident MiB) until all are."""
+    stored = "SELECT coalesce(max(next_offset), 0) AS at FROM offsets WHERE topic = %s"
+    samples: list[tuple[float, float]] = []
+    with world.consumer() as process:
+        memory = psutil.Process(process.pid)
+
+        def done() -> bool:
+            at = world.store(stored, [world.topic(suffix)])[0]["at"]
+            samples.append((at, memory.memory_info().rss / MIB))
+            time.sleep(0.2)
+            return bool(at >= events)
+
+        world.until(done, timeout=WITHIN)
+    return samples
