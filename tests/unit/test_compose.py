@@ -165,6 +165,8 @@ def test_health_is_watched_and_nothing_of_ours_runs_as_root() -> None:
         user = int(SERVICES[name]["user"].split(":")[0])
         assert user > 0
         assert SERVICES[name]["read_only"] is True
+        assert SERVICES[name]["cap_drop"] == ["ALL"]
+        assert SERVICES[name]["security_opt"] == ["no-new-privileges:true"]
     stages = (ROOT / "Dockerfile").read_text().split("\nFROM ")
     assert re.search(r"^USER [1-9]\d*", stages[-1], re.MULTILINE)
 
