@@ -6,7 +6,7 @@ import asyncio
 import socket
 import struct
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -86,6 +86,11 @@ class FaultProxy:
     def armed(self) -> bool:
         """Whether a strike has still to fall."""
         return self._strike is not None
+
+    def behind(self, ports: Collection[int]) -> set[int]:
+        """The ports from which the server hears clients that connect to the proxy from these."""
+        links = [link for link in tuple(self._links) if not link.deaf]
+        return {_port(link.server, "sockname") for link in links if _port(link.client, "peername") in ports}
 
     def hang_up(self) -> None:
         """Reset every connection there is."""
@@ -180,6 +185,11 @@ class FaultProxy:
 
     def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+
+def _port(end: asyncio.StreamWriter, side: str) -> int:
+    address = end.get_extra_info(side)
+    return int(address[1]) if address else 0
 
 
 def _shut(end: asyncio.StreamWriter, *, reset: bool = False) -> None:

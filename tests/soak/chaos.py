@@ -107,7 +107,7 @@ class Chaos:
         victim = self._dice.choice(self.consumers)
         if self._dice.random() < 0.75 and victim.batches():
             try:
-                kill_in_transaction(self.world, victim, 10)
+                kill_in_transaction(self.world, victim, 10, lambda: self.database.behind(victim.connections()))
                 self.in_flight_at_kill += 1
             except (
                 AssertionError,
