@@ -24,8 +24,8 @@ def held_in_transaction(
 ) -> Iterator[None]:
     """Inside, `process` is in the midst of a batch's transaction, waiting for rows of the fence that this holds.
 
-    No batch of any consumer can commit until the end. Events must be flowing, and the partitions be acquired. `ports` are
-    those that the database hears the process from: its own, unless something is in between.
+    No batch of any consumer can commit until the end. Events must be flowing, and the partitions be acquired. `ports`
+    are those that the database hears the process from: its own, unless something is in between.
     """
     ports = ports or process.connections
     with (

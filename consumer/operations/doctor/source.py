@@ -16,6 +16,10 @@ from consumer.source import Slot, SourceDatabase, SourceServer, SourceTable, is_
 
 _MIB = 1024 * 1024
 MUCH = 4 * 1024 * _MIB  # bytes of WAL that nobody should find out about from a full disk
+ANEW = (
+    "stop the connector, delete its offsets (DELETE …/connectors/<name>/offsets) and resume it: it begins with a "
+    "snapshot. Rows deleted meanwhile: runbook ReplicationSlotGrowing."
+)
 UNASKED = "replication slot, publication, replica identities, primary keys and columns are not checked"
 
 
@@ -97,14 +101,13 @@ def judge_slots(server: SourceServer, slots: Sequence[Slot], named: str | None =
         yield failed(
             f"slot {named}",
             f"The database {server.database} has no logical slot {named}: nothing keeps its changes for the connector.",
-            "Correct source.slot, or start the connector, which makes one. If there was one, changes are lost: take a "
-            "snapshot.",
+            f"Correct source.slot, or start the connector, which makes one. If there was one, changes are lost: {ANEW}",
         )
     elif not slots:
         yield failed(
             "replication slot",
             f"The database {server.database} has no logical slot: nothing keeps its changes for the connector.",
-            "Start the connector, which makes one. If there was one before, changes are lost: take a snapshot.",
+            f"Start the connector, which makes one. If there was one before, changes are lost: {ANEW}",
         )
     taken = any(slot.active for slot in slots)
     for slot in slots:
@@ -118,7 +121,7 @@ def _judge_slot(server: SourceServer, slot: Slot, taken: bool) -> Finding:
         return failed(
             check,
             f"The slot is lost ({slot.invalidation or 'wal_removed'}): changes after its position are gone.",
-            f"SELECT pg_drop_replication_slot('{slot.name}'); restart the connector, then take a snapshot.",
+            f"SELECT pg_drop_replication_slot('{slot.name}'); then {ANEW}",
         )
     if slot.wal_status == "unreserved" or (server.keep_mib and server.keep_mib > 0 and _nearly_full(slot, retained)):
         left = "the next checkpoint" if slot.wal_status == "unreserved" else f"{(slot.safe_bytes or 0) / _MIB:.0f} MiB"
