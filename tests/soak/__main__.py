@@ -31,6 +31,7 @@ from tests.world import World
 
 SUFFIXES = ("a", "b", TRUNCATED)  # three partitions each
 LONGEST_QUEUE = 3000  # changes that are not applied yet; then the source waits
+PAUSE = 0.05  # seconds between two transactions of the source: about a hundred events a second
 AHEAD = 0.03  # of the whole: as far as events may be ahead of the faults
 LOOKS = 24  # into the store in the midst of it
 # Of a group with KIP-848 the broker decides when a member is dead: here as soon as of the other groups.
@@ -99,7 +100,7 @@ class Soak:
     def _live(self) -> None:
         self.chaos.scale(1)
         with ThreadPoolExecutor(1) as player:
-            playing = player.submit(self.life.play, self.stopping, 0.02)
+            playing = player.submit(self.life.play, self.stopping, PAUSE)
             try:
                 while (done := min(self._events(), self._faults())) < 1 and not self._over():
                     self.chaos.scale(1 if done < 0.2 else 3 if done < 0.7 else 2)
@@ -223,7 +224,8 @@ class Soak:
 
     def _say(self) -> None:
         print(
-            f"{time.monotonic() - self.begun:6.0f} s  {sum(self.ends.values())} events, {self.chaos.injected} faults, "
+            f"{time.monotonic() - self.begun:6.0f} s  {sum(self.ends.values())} events, {self.chaos.injected} faults "
+            f"({self.chaos.in_flight_at_kill} kills in a transaction), "
             f"{len(self.chaos.consumers)} consumers, {self.report.quiet_checks} quiet checks",
             file=sys.stderr,
             flush=True,

@@ -26,8 +26,10 @@ class Life(Workload):
         self._luck = random.Random(seed + 1)
         self._columns: dict[str, int] = dict.fromkeys(world.suffixes, 0)
         for suffix in world.suffixes:
-            storage = sql.SQL("EXTERNAL" if suffix == TRUNCATED else "MAIN")
-            world.source(sql.SQL("ALTER TABLE {} ALTER body SET STORAGE {}").format(world.table(suffix), storage))
+            storage = sql.SQL("EXTERNAL" if suffix == TRUNCATED else "MAIN")  # MAIN: in the row, hence in every event
+            for column in ("title", "body", "category", "status"):
+                alter = sql.SQL("ALTER TABLE {} ALTER {} SET STORAGE {}")
+                world.source(alter.format(world.table(suffix), sql.Identifier(column), storage))
 
     def play(self, stopping: Event, pause: float) -> None:
         """Until `stopping`. What a source that went away has of the last transaction is asked."""
