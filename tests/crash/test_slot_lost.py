@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from tests.integration.test_doctor import doctor
 from tests.integration.test_oracle_connector import own_connector
 from tests.stacks import Services
 from tests.world import World
@@ -22,12 +23,6 @@ def ask(world: World, method: str, what: str) -> Any:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(urllib.request.Request(url, method=method), timeout=30) as reply:
         return json.loads(reply.read() or b"null")
-
-
-def doctor(world: World) -> dict[str, Any]:
-    done = world.command("doctor", "--json")
-    world.processes.pop()
-    return {finding["check"]: finding for finding in json.loads(done.stdout)["findings"]}
 
 
 @pytest.fixture
