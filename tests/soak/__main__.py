@@ -127,6 +127,7 @@ class Soak:
             assert not playing.done(), playing.result()
             self.world.until(lambda: True)  # fails if a consumer has died
             time.sleep(0.5)
+        self.life.waiting.clear()  # a fault is to meet work
         self.chaos.strike()
         self._say()
         if self.chaos.injected * LOOKS // self.given.faults > len(self.snapshots) - self.report.quiet_checks:
