@@ -31,9 +31,9 @@ from tests.world import World
 
 SUFFIXES = ("a", "b", TRUNCATED)  # three partitions each
 LONGEST_QUEUE = 3000  # changes that are not applied yet; then the source waits
-PAUSE = 0.05  # seconds between two transactions of the source: about a hundred events a second
+PAUSE = 0.03  # seconds between two transactions of the source: up to two hundred events a second
 AHEAD = 0.03  # of the whole: as far as events may be ahead of the faults
-LOOKS = 24  # into the store in the midst of it
+LOOKS = 16  # into the store in the midst of it
 # Of a group with KIP-848 the broker decides when a member is dead: here as soon as of the other groups.
 SHORT_SESSIONS = {
     "group.consumer.min.session.timeout.ms": "6000",
