@@ -41,7 +41,7 @@ class Ports(NamedTuple):
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
     folder = tmp_path_factory.mktemp("secure")
-    secure, plain, controller = ports.choose(("secure", "plain", "controller"), {}, _from(19_600), set()).values()
+    secure, plain, controller = ports.choose(("kafka", "connect", "controller"), {}, {}, set()).values()
     config, logging = folder / "kafka.properties", folder / "log4j2.properties"
     logging.write_text(LOG4J2)
     config.write_text(_config(folder / "data", secure, plain, controller))
@@ -62,10 +62,6 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ports]:
         finally:
             process.kill()
             process.wait()
-
-
-def _from(first: int) -> Mapping[str, int]:
-    return {name: first + 10 * number for number, name in enumerate(("secure", "plain", "controller"))}
 
 
 def _config(data: Path, secure: int, plain: int, controller: int) -> str:
