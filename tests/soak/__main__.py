@@ -22,7 +22,7 @@ from consumer.local.versions import KAFKA_SETTINGS
 from tests.command import preload
 from tests.oracle import Oracle
 from tests.soak.chaos import PARTS, PATIENCE, Chaos
-from tests.soak.judgement import Report, applied_twice, first_deliveries, without_truncated
+from tests.soak.judgement import Report, applied_twice, counted, first_deliveries, without_truncated
 from tests.soak.life import TRUNCATED, Life
 from tests.states import StoreState, read_rows, read_store
 from tests.tiny_model import make_tiny_model
@@ -198,7 +198,7 @@ class Soak:
     def _figures(self) -> None:
         report, chaos, processes = self.report, self.chaos, self.world.processes
         report.seconds, report.snapshots_checked = round(time.monotonic() - self.begun, 1), len(self.snapshots)
-        report.applied = sum(process.applied() for process in processes)
+        report.applied, report.retried = counted(processes)
         report.embedded = sum(process.embedded() for process in processes)
         report.duplicated = max(applied_twice(processes), report.applied - (report.events or report.applied))
         report.wrong += [f"{report.duplicated} events were applied twice"] if report.duplicated > 0 else []

@@ -104,8 +104,9 @@ class Chaos:
         self.world.until(lambda: consumer.lines("ready to join"), PATIENCE)
 
     def _kill(self) -> None:
-        victim = self._dice.choice(self.consumers)
-        if self._dice.random() < 0.75 and victim.batches():
+        at_work = [consumer for consumer in self.consumers if consumer.batches()]
+        victim = self._dice.choice(at_work or self.consumers)
+        if at_work and self._dice.random() < 0.9:
             try:
                 kill_in_transaction(self.world, victim, 10, lambda: self.database.behind(victim.connections()))
                 self.in_flight_at_kill += 1

@@ -15,7 +15,8 @@ from tests.topic_log import Event, Place
 
 @dataclass
 class Report:
-    """The figures of one run. `applied` counts committed events that a process lived on to log."""
+    """The figures of one run. `applied` counts committed events that a process lived on to log; those of failed documents
+    that were tried again, by which no position moves, are `retried`."""
 
     seed: int
     protocol: str
@@ -23,6 +24,7 @@ class Report:
     seconds: float = 0.0
     events: int = 0
     applied: int = 0
+    retried: int = 0
     lost: int = 0
     duplicated: int = 0
     embedded: int = 0
@@ -79,6 +81,13 @@ def first_deliveries(events: Iterable[Event]) -> list[Event]:
         if not again:
             kept.append(event)
     return kept
+
+
+def counted(processes: Iterable[CommandProcess]) -> tuple[int, int]:
+    """Events applied, and events of failed documents tried again: their transactions move no position."""
+    batches = [batch for process in processes for batch in process.batches()]
+    applied, retried = ([b["events"] for b in batches if bool(b["offsets"]) is moves] for moves in (True, False))
+    return sum(applied), sum(retried)
 
 
 def applied_twice(processes: Iterable[CommandProcess]) -> int:
