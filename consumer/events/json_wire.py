@@ -17,7 +17,7 @@ from consumer.events.declared import Declared
 from consumer.events.envelope import Envelope, Origin, schema_unusable, undecodable
 from consumer.events.keys import canonical_key, is_canonical, key_undecodable
 from consumer.events.shapes import Shape
-from consumer.events.times import INFINITE_TEXTS
+from consumer.events.times import known_infinity
 from consumer.events.toast import untyped_row
 
 T = TypeVar("T")
@@ -161,7 +161,7 @@ class JsonReader:
             return columns
         if self._types:
             canonical(columns, schemaless(columns.keys() & self._types.keys(), self._types), keep=True)
-        return {name: INFINITE_TEXTS.get(v, v) if isinstance(v, str) else v for name, v in columns.items()}
+        return {name: known_infinity(v) if isinstance(v, str) else v for name, v in columns.items()}
 
 
 def _envelope_of(columns: tuple[str, ...] | None) -> Any:

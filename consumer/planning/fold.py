@@ -12,6 +12,7 @@ from consumer.planning.guard import classify, merge
 from consumer.planning.intake import Arrival, Outcome, Table, Undecodable, document_key
 from consumer.planning.model import DocumentKey, Failure, RejectedEvent, StoredDocument
 from consumer.planning.moves import Arriving, Leaving, Origin, move_id
+from consumer.planning.skip import gives_the_stored, may_repeat, outdated
 
 INCOMPLETE = Failure(
     "plan",
@@ -74,7 +75,7 @@ class Fold:
         self._key, self._table, self._stored, self._force = key, table, stored, force
         self._order = stored.order if stored else None
         self._draft: Draft | None = None
-        self._again = force or (stored is not None and _outdated(stored, table, generation))
+        self._again = force or (stored is not None and outdated(stored, table, generation))
         self._unchanged = stored is not None and not self._again
         self.outcomes: list[Outcome] = []
         self.rejects: list[RejectedEvent] = []
@@ -185,12 +186,10 @@ class Fold:
     def _same(self, event: ChangeEvent, draft: Draft) -> bool:
         """Whether this event alone would change nothing: the skip rule."""
         stored = self._stored
-        if stored is None or event.op not in ("u", "r") or draft.fields is None:
+        if stored is None or draft.fields is None or not may_repeat(event, stored):
             return False
-        here = (stored.order.topic_id, stored.order.partition) == (event.order.topic_id, event.order.partition)
-        if not here or draft.holes:
-            return here  # with holes the stored fields decide, once they are read
-        return self._table.content.fields_hash(draft.fields) == stored.fields_hash
+        # With holes the stored fields decide, once they are read.
+        return bool(draft.holes) or gives_the_stored(draft.fields, stored, self._table)
 
     def _elsewhere(self, order: Order) -> bool:
         return self._order is not None and order.partition != self._order.partition
@@ -225,18 +224,6 @@ class Fold:
 def _ahead(stored: Order, event: Order) -> bool:
     """Whether a snapshot has read the row later than `event` happened: what it read may be another row's, or newer."""
     return stored.snapshot and None not in (stored.ts_us, event.ts_us) and (event.ts_us or 0) < (stored.ts_us or 0)
-
-
-def _outdated(stored: StoredDocument, table: Table, generation: int) -> bool:
-    """Whether the stored version would come out differently if it were applied again."""
-    if stored.state == "deleted":
-        return False
-    return (
-        stored.state == "failed"
-        or not stored.fields_complete
-        or stored.table_hash != table.content.table_hash
-        or stored.generation != generation
-    )
 
 
 def _used(after: dict[str, Any], table: Table) -> dict[str, Any]:
