@@ -36,11 +36,11 @@ def measure(endpoints: Endpoints, folder: Path, documents: int = DOCUMENTS) -> S
     world.create_topic(partitions=PARTITIONS)
     world.migrate()
     try:
-        _produce(world, "c", documents)
+        _produce(world, "c", documents, 0)
         load, _ = _work_off(world, 1, documents)
-        _produce(world, "u", documents)
+        _produce(world, "u", documents, 1)
         one, cpu_us = _work_off(world, 1, documents)
-        _produce(world, "u", documents)
+        _produce(world, "u", documents, 2)
         two, _ = _work_off(world, 2, documents)
         seconds, rows = _restart(world)
     finally:
@@ -104,12 +104,12 @@ def _cpu(clients: Sequence[psutil.Process]) -> float:
     return sum(client.cpu_times().user + client.cpu_times().system for client in clients)
 
 
-def _produce(world: World, op: str, count: int) -> None:
+def _produce(world: World, op: str, count: int, change: int) -> None:
     producer = Producer(
         {"bootstrap.servers": world.endpoints.bootstrap_servers, "linger.ms": 20, "compression.type": "lz4"}
     )
     for number in range(count):
-        key, value = event_of(number, op)
+        key, value = event_of(number, op, change)
         while True:
             try:
                 producer.produce(world.topic(), value=value, key=key, partition=number % PARTITIONS)
