@@ -75,6 +75,12 @@ class Store:
 
     # --- start
 
+    def check(self, group: str) -> None:
+        """What can be told without the model: `Stop` unless this group can work here."""
+        with self._session() as connection:
+            migrations.verify(connection, self._target.schema)
+            assignment.refuse_other(connection, group)
+
     def live_generation(self, space: VectorSpace) -> Generation:
         """Verify server, extension, migrations, privileges; the live generation, which must be `space` (else Stop)."""
         with self._session() as connection:

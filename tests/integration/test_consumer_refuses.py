@@ -107,6 +107,7 @@ def test_another_group_model_or_prompt(world: World, tmp_path: Path) -> None:
     done = world.command("--group", "another")
     assert done.returncode == HALTED, done.stderr
     assert f"--group {world.name}" in done.stderr
+    assert "loading the model" not in done.stderr, "that is told before the seconds that this takes"
 
     own = world.model
     world.model = str(make_tiny_model(tmp_path / "other" / "tiny", seed=1))
