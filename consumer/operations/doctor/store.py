@@ -21,10 +21,15 @@ def look(settings: Settings) -> Iterator[Finding]:
         with Checkup(settings.store.dsn.get_secret_value(), schema, Phase.WRITE) as writer:
             yield passed("store", f"{writer.where} answers")
             yield from asked("store server", lambda: judge_server(writer.server()))
-            for finding in asked("migrations", lambda: judge_migrations(schema, writer.unapplied())):
-                migrated = finding.verdict == "pass"
-                yield finding
-            yield from asked("writer", lambda: judge_writer(schema, writer.rights(), writer.lacking()))
+            rights = writer.rights()
+            if rights.owner and not rights.usage:
+                yield judge_writer(rights, {})
+                yield skipped("migrations, index, failed documents", f"{rights.role} may not look into {schema}.")
+            else:
+                for finding in asked("migrations", lambda: judge_migrations(schema, writer.unapplied())):
+                    migrated = finding.verdict == "pass"
+                    yield finding
+                yield from asked("writer", lambda: judge_writer(rights, writer.lacking()))
     except Fault as fault:
         yield faulty("store", fault)
         yield skipped("migrations, privileges, index, failed documents", "The store does not answer.")
@@ -40,7 +45,7 @@ def look(settings: Settings) -> Iterator[Finding]:
 
 def _migrator(settings: Settings) -> Finding:
     with Checkup(migrator_dsn(settings), settings.store.schema_name, Phase.MIGRATE) as migrator:
-        return judge_migrator(settings.store.schema_name, migrator.rights(), migrator.foreign())
+        return judge_migrator(migrator.rights(), migrator.foreign())
 
 
 def _index(settings: Settings, store: Store) -> Finding:
@@ -77,38 +82,41 @@ def judge_migrations(schema: str, unapplied: list[str] | None) -> Finding:
     return passed("migrations", f"all applied in {schema}")
 
 
-def judge_writer(schema: str, rights: Rights, lacking: Mapping[str, list[str]]) -> Finding:
+def judge_writer(rights: Rights, lacking: Mapping[str, list[str]]) -> Finding:
     """Whether the role of store.dsn may write every table."""
-    if not rights.exists:
-        return failed("writer", f"There is no schema {schema} that {rights.role} could write to.", MIGRATE)
+    role, schema = rights.role, rights.schema
+    if rights.owner is None:
+        return failed("writer", f"There is no schema {schema} that {role} could write to.", MIGRATE)
     if not rights.usage:
-        what = f"{rights.role} may not use the schema {schema}."
-        return failed("writer", what, f"As its owner: GRANT USAGE ON SCHEMA {schema} TO {rights.role};")
+        fix = f"As {rights.owner}: GRANT USAGE ON SCHEMA {schema} TO {role};"
+        return failed("writer", f"{role} may not use the schema {schema}.", fix)
     if lacking:
         tables = "; ".join(f"{', '.join(names)} on {table}" for table, names in sorted(lacking.items()))
         grants = " ".join(
-            f"GRANT {', '.join(names)} ON {schema}.{table} TO {rights.role};"
-            for table, names in sorted(lacking.items())
+            f"GRANT {', '.join(names)} ON {schema}.{table} TO {role};" for table, names in sorted(lacking.items())
         )
-        return failed("writer", f"{rights.role} lacks {tables}.", f"As the owner: {grants}")
-    return passed("writer", f"{rights.role} may write every table of {schema}")
+        return failed("writer", f"{role} lacks {tables}.", f"As the owner: {grants}")
+    return passed("writer", f"{role} may write every table of {schema}")
 
 
-def judge_migrator(schema: str, rights: Rights, foreign: Mapping[str, str]) -> Finding:
+def judge_migrator(rights: Rights, foreign: Mapping[str, str]) -> Finding:
     """Whether the role of store.migrator_dsn may change the tables and build the index."""
+    role, schema = rights.role, rights.schema
+    if not rights.create and rights.owner is None:
+        fix = f"As a superuser: GRANT CREATE ON DATABASE {rights.database} TO {role};"
+        return failed("migrator", f"{role} may not create the schema {schema}, and there is none.", fix)
     if not rights.create:
-        target = f"SCHEMA {schema}" if rights.exists else "DATABASE <database>"
-        where = f"in the schema {schema}" if rights.exists else "a schema in the database"
-        fix = f"GRANT CREATE ON {target} TO {rights.role}; or set store.migrator_dsn to the role that owns it."
-        return failed("migrator", f"{rights.role} may not create {where}.", fix)
+        who = "the database's owner" if rights.owner == "pg_database_owner" else rights.owner
+        fix = f"As {who} or a superuser: GRANT CREATE ON SCHEMA {schema} TO {role}; or set store.schema to another one."
+        return failed("migrator", f"{role} may not create tables in the schema {schema}.", fix)
     if foreign:
         table, owner = sorted(foreign.items())[0]
         return failed(
             "migrator",
-            f"{table} belongs to {owner}, and {rights.role} may not become {owner}: no migration, no vector index.",
-            f"Set store.migrator_dsn to {owner}, or GRANT {owner} TO {rights.role};",
+            f"{table} belongs to {owner}, and {role} may not become {owner}: no migration, no vector index.",
+            f"Set store.migrator_dsn to {owner}, or GRANT {owner} TO {role};",
         )
-    return passed("migrator", f"{rights.role} may create in {schema} and owns its tables")
+    return passed("migrator", f"{role} may create in {schema} and owns its tables")
 
 
 def judge_index(generation: Generation, index: IndexStatus, chunks: bool) -> Finding:
