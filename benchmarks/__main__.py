@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import chunks, decode, demo, detection, engine, freshness, memory, skip, write
+from benchmarks import chunks, decode, demo, detection, engine, freshness, memory, scrape, skip, write
 from benchmarks import summary as page
 from benchmarks.figures import Figure, machine, report
 from consumer.local import Endpoints, Stack
@@ -25,6 +25,7 @@ GROUPS: dict[str, Callable[[Endpoints, Path], Sequence[Figure]]] = {
     "detection": detection.measure,
     "freshness": freshness.measure,
     "memory": memory.measure,
+    "scrape": scrape.measure,
     "skip": skip.measure,
     "write": write.measure,
 }
