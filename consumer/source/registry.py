@@ -146,8 +146,9 @@ class SchemaRegistry:
 
     def _elsewhere(self) -> RegistryWait:
         return RegistryWait(
-            f"What answers at {self._url} is no schema registry: registry.url must be that of a Confluent-compatible "
-            "API, which for Apicurio ends with /apis/ccompat/v7."
+            f"What answers at {self._url} is no schema registry.",
+            "It does not speak the Confluent-compatible API.",
+            "Correct registry.url; that of Apicurio ends with /apis/ccompat/v7.",
         )
 
 

@@ -127,10 +127,10 @@ def judge_index(generation: Generation, index: IndexStatus, chunks: bool) -> Fin
     if index.state == "building":
         done = f" ({index.phase}: {index.done} of {index.total})" if index.phase else ""
         return passed(check, f"is being built{done}; search is exact meanwhile")
-    if not chunks:
-        return passed(check, "not built yet: nothing is embedded, search is exact")
     if index.state == "invalid":
         return failed(check, "A build was broken off: the index costs every write and serves no search.", BUILD)
+    if not chunks:
+        return passed(check, "not built yet: nothing is embedded, search is exact")
     return warned(check, "There is none: search is exact, which is right while the first load runs, then slow.", BUILD)
 
 
