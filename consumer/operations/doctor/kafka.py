@@ -107,7 +107,9 @@ def judge_topic(topic: str, count: int, kept: Mapping[str, str] | None) -> Findi
     if kept is None:
         return warned(check, f"{partitions}; its settings may not be read.", "Allow DescribeConfigs on the topic.")
     retention, size = int(kept.get("retention.ms", -1)), int(kept.get("retention.bytes", -1))
-    alter = f"kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config"
+    alter = (
+        f"kafka-configs.sh --bootstrap-server <broker> --alter --entity-type topics --entity-name {topic} --add-config"
+    )
     if "compact" in kept.get("cleanup.policy", "delete"):
         hours = int(kept.get("delete.retention.ms", _DAY_MS)) / 3.6e6
         return warned(
@@ -141,7 +143,8 @@ def judge_heartbeat(
         return failed(
             check,
             f"The topic {HEARTBEAT_TOPIC}{prefix} {missing}: nothing tells a quiet table from a dead connector.",
-            f"Set heartbeat.interval.ms=1000 in the connector with topic.prefix {prefix}, and see that it runs.",
+            f"Give the connector with topic.prefix {prefix} what connectors/ has on heartbeats (heartbeat.interval.ms, "
+            "heartbeat.action.query, message.prefix.include.list, the transform), and see that it runs.",
         )
     if sent_age > FRESH_HEARTBEAT_SECONDS:
         what = f"The last heartbeat is {sent_age:.0f} s old: the connector does not run, or its slot does not move."
