@@ -94,7 +94,8 @@ def test_a_topic_that_does_not_keep_its_deletes(quiet: World, name: str, value: 
     admin = AdminClient({"bootstrap.servers": quiet.endpoints.bootstrap_servers})
 
     def alter(entry: str) -> None:
-        changed = ConfigEntry(*entry.split("="), incremental_operation=AlterConfigOpType.SET)
+        key, _, given = entry.partition("=")
+        changed = ConfigEntry(key, given, incremental_operation=AlterConfigOpType.SET)
         place = ConfigResource(ResourceType.TOPIC, quiet.topic(), incremental_configs=[changed])
         admin.incremental_alter_configs([place])[place].result(30)
 
@@ -151,7 +152,7 @@ def test_heartbeats_that_do_not_come_and_those_that_nobody_applies(quiet: World)
     prefix = f"p{quiet.name}"
     quiet.tables[0] |= {"topic": quiet.topic(), "source": f"{prefix}.public.a"}
     check = f"heartbeat {prefix}"
-    servers = {"bootstrap.servers": quiet.endpoints.bootstrap_servers}
+    servers: dict[str, Any] = {"bootstrap.servers": quiet.endpoints.bootstrap_servers}
     assert "is not there" in found(quiet, kafka.look)[check].what
     AdminClient(servers).create_topics([NewTopic(f"__debezium-heartbeat.{prefix}", 1)])[
         f"__debezium-heartbeat.{prefix}"
