@@ -161,15 +161,23 @@ def freshness(
         record = oldest.get(place)
         if record is not None and (since_us := committed_us(record)) is not None:
             seconds = _age(since_us, now_us)
-            return Freshness(*place, seconds, f"{at.lag} waiting, the oldest {seconds:.1f} s old")
+            return Freshness(*place, seconds, f"{at.lag} waiting, the oldest {spoken(seconds)} old")
         if record is not None or place not in oldest:
             return Freshness(*place, None, f"{at.lag} waiting, their age could not be read")
     if heartbeat_age is None:
         return Freshness(*place, None, "at its end, but no heartbeat of the connector was ever seen")
     if heartbeat_age > FRESH_HEARTBEAT_SECONDS:
-        reason = f"at its end, but the last heartbeat is {heartbeat_age:.0f} s old"
+        reason = f"at its end, but the last heartbeat is {spoken(heartbeat_age)} old"
         return Freshness(*place, heartbeat_age, reason, silent=True)
     return Freshness(*place, 0.0, "at its end, the connector is alive")
+
+
+def spoken(seconds: float) -> str:
+    """A duration in the unit that a person would use."""
+    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 def eta_seconds(before: Status, after: Status) -> float | None:
