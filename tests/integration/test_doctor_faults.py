@@ -320,6 +320,26 @@ def test_a_store_that_somebody_has_changed(healthy: Roles, fault: str, check: st
         assert healthy.found()[check].verdict == "pass"
 
 
+@pytest.mark.parametrize(
+    ("dsn", "told"), [("user=nobody-here", "Correct"), ("dbname=nothing", "Correct"), ("port=1", "Start it")]
+)
+def test_a_server_that_refuses_or_is_away(postgres: Server, dsn: str, told: str) -> None:
+    wrong = make_conninfo(postgres.dsn, **dict([dsn.split("=")]))
+    for finding, setting in (
+        (found(store_part.look, store={"dsn": wrong})["store"], "store.dsn"),
+        (source(wrong)["source"], "source.dsn"),
+    ):
+        assert (finding.verdict, finding.unreachable) == ("fail", True), finding
+        assert setting in finding.fix
+    assert told in found(store_part.look, store={"dsn": wrong})["store"].fix
+
+
+@pytest.mark.parametrize("dsn", ["nonsense", "host=h password=canary nonsense"])
+def test_a_dsn_that_cannot_be_read(dsn: str) -> None:
+    for finding in (found(store_part.look, store={"dsn": dsn})["store"], source(dsn)["source"]):
+        assert (finding.verdict, "postgresql://" in finding.fix, "canary" in str(finding)) == ("fail", True, False)
+
+
 def test_documents_that_failed(healthy: Roles) -> None:
     insert = (
         "INSERT INTO vectors.failed_documents (source, key_hash, kafka_topic, kafka_partition, kafka_offset,"
