@@ -137,6 +137,7 @@ def test_a_schema_that_is_not_migrated(world: World) -> None:
 
 
 def test_a_model_that_is_not_there(world: World) -> None:
+    world.migrate()
     world.model = str(world.folder / "nothing")
     done = world.command("--group", world.name)
     assert done.returncode == USAGE, done.stderr

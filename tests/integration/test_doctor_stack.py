@@ -154,9 +154,8 @@ def test_heartbeats_that_do_not_come_and_those_that_nobody_applies(quiet: World)
     check = f"heartbeat {prefix}"
     servers: dict[str, Any] = {"bootstrap.servers": quiet.endpoints.bootstrap_servers}
     assert "is not there" in found(quiet, kafka.look)[check].what
-    AdminClient(servers).create_topics([NewTopic(f"__debezium-heartbeat.{prefix}", 1)])[
-        f"__debezium-heartbeat.{prefix}"
-    ].result(30)
+    admin, topic = AdminClient(servers), f"__debezium-heartbeat.{prefix}"
+    admin.create_topics([NewTopic(topic, 1)])[topic].result(30)
     empty = awaited(quiet, kafka.look, check, lambda finding: "is empty" in finding.what)
     assert (empty.verdict, prefix in empty.fix) == ("fail", True)
     beat(quiet, prefix, age=300.0)
