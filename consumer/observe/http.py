@@ -21,6 +21,7 @@ from prometheus_client.exposition import choose_encoder
 
 from consumer.errors import Exit, Stop
 from consumer.observe.catalogue import Metrics
+from consumer.observe.exposition import Exposition
 from consumer.observe.health import Health, Report
 from consumer.observe.logging import error_text, get_logger
 
@@ -50,9 +51,12 @@ def json_response(status: int, body: Mapping[str, object]) -> Response:
 def observe_routes(metrics: Metrics, health: Health, clock: Callable[[], float]) -> dict[str, Route]:
     """The three routes of the contract. `clock` is the one whose times `health` is fed with."""
 
+    exposition = Exposition(metrics.registry)
+
     def metrics_page(accept: str) -> Response:
-        encoder, content_type = choose_encoder(accept)
-        return Response(HTTPStatus.OK, content_type, encoder(metrics.registry))
+        _, content_type = choose_encoder(accept)
+        openmetrics = content_type.startswith("application/openmetrics-text")
+        return Response(HTTPStatus.OK, content_type, exposition.page(openmetrics=openmetrics))
 
     def answer(report: Report) -> Response:
         return json_response(HTTPStatus.OK if report.ok else HTTPStatus.SERVICE_UNAVAILABLE, report.body())
