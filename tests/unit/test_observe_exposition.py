@@ -21,7 +21,7 @@ def of_the_product(page: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize("openmetrics", [False, True])
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(
     source=st.text(max_size=20),
     seconds=st.lists(st.floats(0, 1e9), max_size=5),
