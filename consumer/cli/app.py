@@ -15,7 +15,7 @@ from consumer.cli.config import config_app
 from consumer.cli.demo import demo
 from consumer.cli.doctor import doctor
 from consumer.cli.failed import failed_app
-from consumer.cli.jobs import offsets_app, search_command
+from consumer.cli.jobs import offsets_app, rekey, search_command
 from consumer.cli.options import ConfigOption, GroupOption, given, load
 from consumer.cli.replay import replay
 from consumer.cli.stack import app as stack_app
@@ -108,4 +108,5 @@ app.command("status")(status)
 app.command("search")(search_command)
 app.command("replay")(replay)
 app.add_typer(offsets_app, name="offsets")
+app.command("rekey")(rekey)
 app.add_typer(failed_app, name="failed")

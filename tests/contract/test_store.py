@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from consumer.errors import Stop
-from consumer.planning import DocumentWrite, Failure, Move, RejectedEvent, StoredDocument, Truncate
+from consumer.planning import (
+    DocumentWrite,
+    Failure,
+    Move,
+    RejectedEvent,
+    StoredDocument,
+    Truncate,
+    document_key,
+)
 from consumer.store import Applied, Conflict, DataFault, Fenced, Generation, Outcome, Selector, TopicPartition, Wanted
 from tests.integration.postgres import throwaway_postgres
 from tests.integration.store_bench import (
@@ -329,6 +337,51 @@ def test_who_was_given_up_on_is_tried_once_more_when_its_key_change_is_there(ben
     bench.applied(msgspec.structs.replace(delete(1, 5, bench.stored(1)), leaves=(Move(MOVE, b"{}"),)))
     assert [(row.key, row.state) for row in bench.store.claim_failed(10)] == [(key(2), "dead")]
     assert bench.store.claim_failed(10) == []
+
+
+# --- another primary key
+
+
+def rekeyed(number: int, offset: int, **changes: Any) -> DocumentWrite:
+    """A row of the table after its primary key has got a second column."""
+    source_key = b'{"id":%d,"shop":1}' % number
+    changes = {"key": document_key(SOURCE, source_key), "source_key": source_key, **changes}
+    return write(number, offset, **changes)
+
+
+def test_a_write_under_another_key_stops_whoever_it_comes_from(bench: Either) -> None:
+    bench.acquire()
+    bench.applied(write(1, 1, insert=(chunk("one"),)), advance=advance(0, 2))
+    again = plan(rekeyed(1, 5, insert=(chunk("one"),)), write(2, 4), advance=advance(2, 6))
+    for _ in range(2):
+        with pytest.raises(Stop, match=rf"from \(id\) to \(id, shop\).*offset 5.*rekey --source {SOURCE}"):
+            bench.store.apply(again, VECTORS)
+    with pytest.raises(Stop, match=r"\(id\) to \(id, shop\)"):
+        bench.apply(rekeyed(1, 6, state="deleted"))
+    assert (bench.texts(1), bench.store.offsets(GROUP)[0].next_offset) == (["one"], 2)
+    bench.applied(write(1, 3, bench.stored(1)), write(3, source_key=b'{"sku":"a"}', key=key(3, "elsewhere")))
+
+
+def test_the_first_write_of_a_source_may_be_under_two_keys(bench: Either) -> None:
+    """The earlier one is the one that it had."""
+    with pytest.raises(Stop, match=r"from \(id\) to \(id, shop\).*offset 5"):
+        bench.apply(rekeyed(1, 5), rekeyed(2, 6), write(1, 2))
+
+
+def test_keys_of_the_same_columns_are_another_key_where_their_values_are_of_another_kind(bench: Either) -> None:
+    bench.applied(write(1, source_key=b'{"id":1,"part":null,"size":1.5}'))
+    alike = b'{"id":2,"part":"x","size":"NaN"}', b'{"id":3,"part":7,"size":2}'
+    bench.applied(*(write(number, source_key=source_key) for number, source_key in enumerate(alike, 2)))
+    with pytest.raises(Stop, match=r"from \(id: number, .*\) to \(id: text, "):
+        bench.apply(write(4, source_key=b'{"id":"4","part":null,"size":1}'))
+
+
+def test_what_cannot_be_read_proves_no_other_key(bench: Either) -> None:
+    """A stray record must not stop a table."""
+    for number, source_key in ((7, b'{"stray":1}'), (8, b'{"another":1}')):
+        bench.applied(msgspec.structs.replace(failing(number, 3, why=UNREADABLE), source_key=source_key))
+        bench.applied(write(number - 6, 2))
+    assert len(bench.store.list_failed()) == 2
 
 
 # --- failed documents
