@@ -13,6 +13,7 @@ from consumer.events.decode import (
 )
 from consumer.events.form import Form
 from consumer.events.framing import Framing, SchemaRef, framed
+from consumer.events.layout import Columns, Layout, continues, layout_of
 from consumer.events.model import ChangeEvent, Op, Order, Record
 from consumer.events.toast import UNCHANGED, is_placeholder
 
@@ -21,14 +22,17 @@ __all__ = [
     "UNCHANGED",
     "AvroSchema",
     "ChangeEvent",
+    "Columns",
     "Declared",
     "Form",
     "Framing",
+    "Layout",
     "Op",
     "Order",
     "Record",
     "SchemaRef",
     "Schemas",
+    "continues",
     "declared_types",
     "decode_event",
     "decode_heartbeat",
@@ -36,5 +40,6 @@ __all__ = [
     "follows_its_delete",
     "framed",
     "is_placeholder",
+    "layout_of",
     "refs_of",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consumer.errors import Reject
-from consumer.events import ChangeEvent, Order, is_placeholder
+from consumer.events import ChangeEvent, Columns, Order, continues, is_placeholder
 from consumer.planning.guard import classify, merge
 from consumer.planning.intake import Arrival, Outcome, Table, Undecodable, document_key
 from consumer.planning.model import DocumentKey, Failure, RejectedEvent, StoredDocument
@@ -17,8 +17,8 @@ from consumer.planning.skip import gives_the_stored, may_repeat, outdated
 INCOMPLETE = Failure(
     "plan",
     "incomplete",
-    "The event leaves out an unchanged large column and nothing earlier holds its value. The next full event of the "
-    "row heals it, or an ad-hoc snapshot of the table.",
+    "The event leaves out an unchanged large column and nothing earlier holds its value, or columns of the table were "
+    "dropped or renamed since. The next full event of the row heals it, or an ad-hoc snapshot of the table.",
 )
 
 UNREAD = Failure(
@@ -36,7 +36,7 @@ class Draft:
     """What the batch makes of one document, as far as it is known without the stored fields and chunks.
 
     `fields` maps the used columns to values, those in `holes` are still to be filled from `origin`; None for a delete,
-    a failure, or (with `rerender`) a document whose stored fields are taken as they are.
+    a failure, or (with `rerender`) a document whose stored fields are taken as they are. `columns` are the row's.
     """
 
     key: DocumentKey
@@ -47,6 +47,7 @@ class Draft:
     deleted: bool = False
     fields: dict[str, Any] | None = None
     holes: frozenset[str] = frozenset()
+    columns: Columns = None
     origin: Origin = None
     failure: Failure | None = None
     rerender: bool = False
@@ -136,7 +137,7 @@ class Fold:
             draft.applied.append(event)
             return
         try:
-            draft.fields = _used(event.after, self._table)
+            draft.fields, draft.columns = _used(event.after, self._table), event.columns
             draft.holes = frozenset(name for name, value in draft.fields.items() if is_placeholder(value))
             if event.other_key is not None:
                 draft.origin = self._arriving(event, event.other_key)
@@ -152,22 +153,25 @@ class Fold:
 
     def _fill(self, draft: Draft, before: Draft | None) -> None:
         """Fill placeholders from the event before it in this batch; holes left are for what that had them from."""
-        fields, holes, draft.origin = self._known(before, draft.order)
+        fields, holes, columns, draft.origin = self._known(before, draft.order)
+        if not continues(draft.columns, columns):
+            fields, holes, draft.origin = {}, frozenset(), None
         if draft.fields is not None:
             draft.fields |= {name: value for name, value in fields.items() if name in draft.holes - holes}
         draft.holes -= fields.keys() - holes
 
-    def _known(self, before: Draft | None, order: Order) -> tuple[dict[str, Any], frozenset[str], Origin]:
-        """The row's fields before the event at `order`, those still unknown in this batch, and who may know them.
+    def _known(self, before: Draft | None, order: Order) -> tuple[dict[str, Any], frozenset[str], Columns, Origin]:
+        """The row's fields before the event at `order`, those still unknown in this batch, the columns it had, and who
+        may know what is unknown.
 
         Only an earlier event of the same partition can tell: those of others may be older or newer than this one.
         """
         giver = before.order if before else (self._stored.order if self._stored else None)
         if giver is None or (giver.topic_id, giver.partition) != (order.topic_id, order.partition):
-            return {}, frozenset(), None
+            return {}, frozenset(), None, None
         if before is not None:
-            return before.fields or {}, before.holes, before.origin
-        return {}, frozenset(self._table.content.columns), self._stored
+            return before.fields or {}, before.holes, before.columns, before.origin
+        return {}, frozenset(self._table.content.columns), None, self._stored
 
     def _arriving(self, event: ChangeEvent, other_key: bytes) -> Arriving:
         old_key = document_key(self._key.source, other_key)

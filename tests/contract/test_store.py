@@ -163,13 +163,13 @@ def test_only_the_epoch_that_holds_a_partition_moves_it_and_only_from_where_it_s
 
 
 def test_a_document_is_read_back_as_written(bench: Either) -> None:
-    bench.applied(write(1, 4, insert=(chunk("a"), chunk("b", 1), chunk("a", 2, 1))))
+    bench.applied(write(1, 4, layout=b"n\0\1", insert=(chunk("a"), chunk("b", 1), chunk("a", 2, 1))))
     head = bench.stored(1)
     assert (head.version, head.state, head.order, head.fields_hash) == (1, "embedded", order(4), b"f" * 16)
     assert (head.fields_complete, head.table_hash, head.generation) == (True, b"t" * 16, 1)
     detail = bench.store.details(bench.generation, [head.document_id])[head.document_id]
     assert (detail.version, detail.fields, detail.content_hash) == (1, b'{"title":"t1"}', b"c" * 16)
-    assert (detail.metadata, detail.awaits) == (b'{"price":1}', None)
+    assert (detail.metadata, detail.awaits, detail.layout) == (b'{"price":1}', None, b"n\0\1")
     assert detail.chunks == (kept("a", 0), kept("b", 1), kept("a", 2, 1))
     found = bench.store.vectors(bench.generation, [(head.document_id, chunk_hash("b")), (head.document_id, b"?" * 16)])
     assert found.keys() == {chunk_hash("b")}
@@ -288,12 +288,15 @@ def test_an_event_that_cannot_be_read_outlives_a_truncate(bench: Either) -> None
 def test_what_a_delete_leaves_is_found_with_what_it_awaits_until_it_is_used_or_a_week_old(bench: Either) -> None:
     bench.applied(write(1, 1, insert=(chunk("one"), chunk("two", 1))), write(7, 1))
     bench.applied(
-        msgspec.structs.replace(delete(1, 5, bench.stored(1)), leaves=(Move(MOVE, b'{"title":"t"}', OTHER_MOVE),)),
+        msgspec.structs.replace(
+            delete(1, 5, bench.stored(1)), leaves=(Move(MOVE, b'{"title":"t"}', OTHER_MOVE, b"n\0\1"),)
+        ),
         msgspec.structs.replace(delete(7, 5, bench.stored(7)), leaves=(Move(OTHER_MOVE, b'{"body":"b"}'),)),
     )
     found = bench.store.moves(bench.generation, [MOVE, b"?" * 16])
     assert found.keys() == {MOVE, OTHER_MOVE}
-    assert (found[MOVE].fields, found[MOVE].awaits) == (b'{"title":"t"}', OTHER_MOVE)
+    assert (found[MOVE].fields, found[MOVE].awaits, found[MOVE].layout) == (b'{"title":"t"}', OTHER_MOVE, b"n\0\1")
+    assert found[OTHER_MOVE].layout is None
     np.testing.assert_allclose(found[MOVE].vectors[chunk_hash("two")], VECTORS[chunk_hash("two")])
     bench.applied(write(2, 6, used=(MOVE,)))
     assert bench.store.moves(bench.generation, [MOVE, OTHER_MOVE]).keys() == {OTHER_MOVE}

@@ -59,7 +59,7 @@ class StoredRow:
         """What `details` gives."""
         chunks = sorted((StoredChunk(*place, chunk[1]) for place, chunk in self.chunks.items()), key=lambda c: c[2])
         w = self.write
-        return StoredDetail(self.version, w.fields, w.content_hash, w.metadata, tuple(chunks), w.awaits)
+        return StoredDetail(self.version, w.fields, w.content_hash, w.metadata, tuple(chunks), w.awaits, w.layout)
 
 
 class FailedDocuments:
