@@ -124,11 +124,13 @@ class JsonReader:
             raise key_undecodable("is not JSON") from None
 
     def _key(self, data: bytes) -> bytes:
-        if not data.startswith(_OPENING):
+        known = self._keys.known(data) if data.startswith(_OPENING) else None
+        if known is None:
             columns = _anything(data)
-            if not isinstance(columns, dict) or columns.keys() != {"schema", "payload"}:
+            if not _has_schema(columns):
                 return canonical_key(self._schemaless_key(columns))
-        payload, special = self._keys.known(data) or self._keys.learn(data)
+            known = self._keys.learn(data)
+        payload, special = known
         if not special and is_canonical(payload):
             return bytes(payload)
         columns = _anything(payload)
@@ -165,6 +167,14 @@ class JsonReader:
         if self._types:
             canonical(columns, schemaless(columns.keys() & self._types.keys(), self._types), keep=True)
         return {name: known_infinity(v) if isinstance(v, str) else v for name, v in columns.items()}
+
+
+def _has_schema(key: Any) -> bool:
+    """Whether a key is Connect's schema and payload. Columns of a table may have these names, but not such values."""
+    if not isinstance(key, dict) or key.keys() != {"schema", "payload"}:
+        return False
+    schema, payload = key["schema"], key["payload"]
+    return isinstance(schema, dict) or (schema is None and not isinstance(payload, (str, int, float)))
 
 
 def _envelope_of(columns: tuple[str, ...] | None) -> Any:
