@@ -91,8 +91,8 @@ def _within(table: SourceTable, publication: str) -> SourceTable:
 def table_of(table: TableSettings) -> tuple[str, str] | None:
     """(schema, table) of an entry of the settings, None where its names do not tell."""
     for name in (table.source, table.topic):
-        if name.count(".") >= 2:
-            _, schema, relation = name.split(".", 2)
+        schema, dot, relation = name.removeprefix(f"{table.prefix}.").partition(".")
+        if dot and name.startswith(f"{table.prefix}."):
             return schema, relation
     return None
 
