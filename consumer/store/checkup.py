@@ -10,8 +10,9 @@ from typing import Any, NamedTuple, Self
 
 import psycopg
 
-from consumer.store import migrations
+from consumer.store import keys, migrations
 from consumer.store.faults import Phase, translated
+from consumer.store.model import KeyChange
 from consumer.store.session import connect, target
 
 _WRITTEN = ("SELECT", "INSERT", "UPDATE", "DELETE")
@@ -44,6 +45,7 @@ WHERE c.relnamespace = to_regnamespace(quote_ident(%s)) AND c.relkind IN ('r', '
                                        ELSE 'SET' END)
 ORDER BY c.relname
 """
+_KEY_CHANGES = "SELECT source, key_columns, next_key_columns FROM tables WHERE next_key_columns IS NOT NULL ORDER BY 1"
 _CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 
@@ -140,6 +142,11 @@ class Checkup:
         """Whether there is anything to search."""
         with self._session() as connection:
             return connection.execute("SELECT EXISTS (SELECT FROM chunks)").fetchone() == (True,)
+
+    def key_changes(self) -> dict[str, KeyChange]:
+        """Source -> the change of its key on which consumers stopped; how many documents it concerns is not counted."""
+        with self._session() as connection:
+            return {source: keys.described(old, new) for source, old, new in connection.execute(_KEY_CHANGES)}
 
     @contextmanager
     def _session(self) -> Iterator[psycopg.Connection[Any]]:

@@ -98,7 +98,17 @@ def test_nothing_is_wrong_with_a_healthy_pipeline(world: World) -> None:
         "store server",
         "http",
     }
-    expected |= {"migrations", "writer", "migrator", "vector index", "failed documents", "model", "vectors", "settings"}
+    expected |= {
+        "migrations",
+        "writer",
+        "migrator",
+        "stored keys",
+        "vector index",
+        "failed documents",
+        "model",
+        "vectors",
+        "settings",
+    }
     expected |= {"clock of the store", "clock of the source"}
     for suffix in ("a", "b"):
         expected |= {f"{what} {world.topic(suffix)}" for what in ("topic", "publication of", "key of", "columns of")}

@@ -18,6 +18,7 @@ from consumer.operations.doctor.kafka import judge_absence, judge_heartbeat, jud
 from consumer.operations.doctor.store import (
     judge_failed,
     judge_index,
+    judge_keys,
     judge_migrations,
     judge_migrator,
     judge_server,
@@ -25,7 +26,7 @@ from consumer.operations.doctor.store import (
 )
 from consumer.operations.offsets import Position
 from consumer.settings import Settings
-from consumer.store import Generation, IndexStatus, Rights, Server
+from consumer.store import Generation, IndexStatus, KeyChange, Rights, Server
 
 TOPIC = "shop.public.products"
 WEEK = {"cleanup.policy": "delete", "retention.ms": "604800000", "retention.bytes": "-1"}
@@ -145,6 +146,13 @@ def test_migrations_and_privileges() -> None:
 )
 def test_the_vector_index(status: IndexStatus, chunks: bool, verdict: str) -> None:
     assert judge_index(GENERATION, status, chunks).verdict == verdict
+
+
+def test_a_key_on_which_the_consumer_has_stopped() -> None:
+    assert [finding.verdict for finding in judge_keys({})] == ["pass"]
+    [finding] = judge_keys({"shop.public.products": KeyChange("id", "id, shop", 0)})
+    assert (finding.verdict, "(id) to (id, shop)" in finding.what) == ("fail", True)
+    assert "rekey --source shop.public.products" in finding.fix
 
 
 def test_failed_documents() -> None:

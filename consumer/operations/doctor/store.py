@@ -8,7 +8,18 @@ from consumer.errors import Fault
 from consumer.operations.doctor.finding import Finding, asked, failed, faulty, passed, skipped, warned
 from consumer.operations.wiring import migrator_dsn, open_store
 from consumer.settings import Settings
-from consumer.store import OLDEST_SERVER, Checkup, Generation, IndexStatus, Phase, Rights, Server, Store, too_old
+from consumer.store import (
+    OLDEST_SERVER,
+    Checkup,
+    Generation,
+    IndexStatus,
+    KeyChange,
+    Phase,
+    Rights,
+    Server,
+    Store,
+    too_old,
+)
 
 MIGRATE = "Run `embed-consumer migrate`."
 BUILD = "Start the consumer again: it builds the index as soon as every partition has been at its end."
@@ -38,6 +49,7 @@ def look(settings: Settings) -> Iterator[Finding]:
     if not migrated:
         yield skipped("vector index, failed documents", "The schema is not migrated.")
         return
+    yield from asked("stored keys", lambda: _keys(settings))
     with open_store(settings, answer_within=5.0) as store:
         yield from asked("vector index", lambda: _index(settings, store))
         yield from asked("failed documents", lambda: judge_failed(store.failed_counts()))
@@ -46,6 +58,11 @@ def look(settings: Settings) -> Iterator[Finding]:
 def _migrator(settings: Settings) -> Finding:
     with Checkup(migrator_dsn(settings), settings.store.schema_name, Phase.MIGRATE) as migrator:
         return judge_migrator(migrator.rights(), migrator.foreign())
+
+
+def _keys(settings: Settings) -> Iterator[Finding]:
+    with Checkup(settings.store.dsn.get_secret_value(), settings.store.schema_name, Phase.WRITE) as writer:
+        yield from judge_keys(writer.key_changes())
 
 
 def _index(settings: Settings, store: Store) -> Finding:
@@ -117,6 +134,15 @@ def judge_migrator(rights: Rights, foreign: Mapping[str, str]) -> Finding:
             f"Set store.migrator_dsn to {owner}, or GRANT {owner} TO {role};",
         )
     return passed("migrator", f"{role} may create in {schema} and owns its tables")
+
+
+def judge_keys(changes: Mapping[str, KeyChange]) -> Iterator[Finding]:
+    """Whether a consumer has stopped on a table's new primary key."""
+    for source, change in changes.items():
+        what = f"The key of {source} has changed from ({change.old}) to ({change.new}): the consumer stops."
+        yield failed("stored keys", what, f"Run `embed-consumer rekey --source {source}`.")
+    if not changes:
+        yield passed("stored keys", "those of the tables, as far as their events have told")
 
 
 def judge_index(generation: Generation, index: IndexStatus, chunks: bool) -> Finding:
