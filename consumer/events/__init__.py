@@ -13,7 +13,7 @@ from consumer.events.decode import (
 )
 from consumer.events.form import Form
 from consumer.events.framing import Framing, SchemaRef, framed
-from consumer.events.layout import Columns, Layout, continues, layout_of
+from consumer.events.layout import Columns, Layout, are_same, is_same, layout_of
 from consumer.events.model import ChangeEvent, Op, Order, Record
 from consumer.events.toast import UNCHANGED, is_placeholder
 
@@ -32,7 +32,7 @@ __all__ = [
     "Record",
     "SchemaRef",
     "Schemas",
-    "continues",
+    "are_same",
     "declared_types",
     "decode_event",
     "decode_heartbeat",
@@ -40,6 +40,7 @@ __all__ = [
     "follows_its_delete",
     "framed",
     "is_placeholder",
+    "is_same",
     "layout_of",
     "refs_of",
 ]

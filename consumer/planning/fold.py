@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consumer.errors import Reject
-from consumer.events import ChangeEvent, Columns, Order, continues, is_placeholder
+from consumer.events import ChangeEvent, Columns, Order, are_same, is_placeholder
 from consumer.planning.guard import classify, merge
 from consumer.planning.intake import Arrival, Outcome, Table, Undecodable, document_key
 from consumer.planning.model import DocumentKey, Failure, RejectedEvent, StoredDocument
@@ -154,7 +154,7 @@ class Fold:
     def _fill(self, draft: Draft, before: Draft | None) -> None:
         """Fill placeholders from the event before it in this batch; holes left are for what that had them from."""
         fields, holes, columns, draft.origin = self._known(before, draft.order)
-        if not continues(draft.columns, columns):
+        if not are_same(draft.holes & (fields.keys() - holes), draft.columns, columns):
             fields, holes, draft.origin = {}, frozenset(), None
         if draft.fields is not None:
             draft.fields |= {name: value for name, value in fields.items() if name in draft.holes - holes}

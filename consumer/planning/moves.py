@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from consumer.events import Columns, Order, layout_of
+from consumer.events import Columns, Order, is_same, layout_of
 from consumer.planning.model import DocumentKey, Move, StoredDetail, StoredDocument
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -123,7 +123,7 @@ def filled(
 ) -> Known:
     """`fields` with the holes taken from `origin`, as far as it can give them: those it cannot are missing.
 
-    It can give none where the row of `fields` has other columns than the row that was known: see events/layout.py.
+    It can give none that may have been another column's by then: see events/layout.py.
     """
     return _filled(fields, holes, columns, known(origin, details, moves) if holes else Known())
 
@@ -174,8 +174,7 @@ def _filled(fields: Mapping[str, Any], holes: frozenset[str], columns: Columns, 
     if not holes:
         return Known(fields, layout=packed)
     values = {name: value for name, value in fields.items() if name not in holes}
-    if layout is None or layout.continues(given.layout):
-        values |= {name: value for name, value in given.fields.items() if name in holes}
+    values |= {name: value for name, value in _still(given.fields, packed, given.layout).items() if name in holes}
     return Known(values, given.awaits, given.used, packed)
 
 
@@ -193,17 +192,20 @@ def _outside(origin: Origin, details: Details, moves: Moves) -> Known:
 
 
 def _over(fields: Mapping[str, Any], layout: bytes | None, awaits: bytes | None, moves: Moves) -> Known:
-    """`fields` over those of the awaited row of `moves`, and of the rows that this one awaits in its turn.
-
-    Rows of `moves` that had other columns give nothing: two stored layouts are only known to be the same or not.
-    """
+    """`fields` over those of the awaited row of `moves`, and of the rows that this one awaits in its turn."""
     used: list[bytes] = []
     while awaits is not None and (move := moves.get(awaits)) is not None and awaits not in used:
-        if layout is None or move.layout is None or layout == move.layout:
-            fields, layout = {**_fields(move.fields), **fields}, layout or move.layout
+        fields, layout = {**_still(_fields(move.fields), layout, move.layout), **fields}, layout or move.layout
         used.append(awaits)
         awaits = move.awaits
     return Known(fields, awaits, tuple(used), layout)
+
+
+def _still(fields: Mapping[str, Any], now: bytes | None, before: bytes | None) -> Mapping[str, Any]:
+    """Those that are of the same columns in a row of the layout `now` as in the earlier one that they are of."""
+    if now == before:
+        return fields
+    return {name: value for name, value in fields.items() if is_same(name, now, before)}
 
 
 def _fields(stored: bytes | None) -> Mapping[str, Any]:

@@ -242,7 +242,7 @@ def test_another_primary_key_stops_the_consumer_until_a_person_accepts_it(operat
         world.until(lambda: [(row["source_key"], row["content"]) for row in world.store(asked)] == wanted)
 
 
-@pytest.mark.semantics("TOAST", "placeholder after columns were renamed, dropped or put in another order")
+@pytest.mark.semantics("TOAST", "placeholder after columns swapped names or were made anew")
 def test_columns_that_swap_their_names_give_no_wrong_text_and_an_added_one_changes_nothing(operations: World) -> None:
     world = operations
     table = sql.Identifier(f"{world.name}_swapped")

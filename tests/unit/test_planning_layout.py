@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from consumer.events import AvroSchema, Form, Record, SchemaRef, decode_event, layout_of
+from consumer.events import AvroSchema, Form, Record, SchemaRef, are_same, decode_event, layout_of
 from consumer.planning import Table
 from tests.connect_avro import to_avro
 from tests.unit.records import TOPIC, table
@@ -70,7 +70,7 @@ def fields(store: Memory) -> dict[str, Any]:
 @pytest.mark.parametrize("together", [False, True])
 @pytest.mark.semantics(
     "TOAST",
-    "placeholder after columns were renamed, dropped or put in another order",
+    "placeholder after columns swapped names or were made anew",
     "not filled, for its name may mean another column now: `incomplete` until a full event or a snapshot",
 )
 def test_two_columns_that_swap_their_names_are_not_taken_for_each_other(event: Event, together: bool) -> None:
@@ -121,20 +121,51 @@ def test_with_a_schema_a_dropped_column_that_is_never_left_out_changes_nothing()
     for event, state in ((wrapped, "embedded"), (plain, "failed")):
         for later in (ROW, (ROW[0], *renamed, *ROW[2:])):
             store = Memory(read())
-            store.apply(event(1, (ROW[0], *gone, *ROW[1:]), {"id": 1, "title": "a", "body": "long", "price": 1}))
-            store.apply(event(2, later, {"id": 1, "title": "b", "body": TOAST, "price": 1}))
+            store.apply(event(1, (ROW[0], *gone, *ROW[1:]), {"id": 1, "title": "long", "body": "a", "price": 1}))
+            store.apply(event(2, later, {"id": 1, "title": TOAST, "body": "b", "price": 1}))
             assert states(store) == [state]
 
 
-def test_a_dropped_text_may_be_the_one_that_has_taken_its_name() -> None:
+@EITHER
+@pytest.mark.semantics(
+    "TOAST",
+    "placeholder after another column was dropped or renamed",
+    "filled as before, unless one was dropped beside it: that one may have its name now",
+)
+def test_a_column_that_is_dropped_elsewhere_changes_nothing(event: Event) -> None:
+    """Between the two stands one that is still there: the dropped one cannot have taken the place."""
+    more: Columns = (*ROW[:3], ("price", "string"), ("extra", "string"))
+    for later in (more[:-1], (*more[:-1], ("renamed", "string")), (*more[:-1], ("new", "string"), ("newer", "string"))):
+        store = Memory(read())
+        store.apply(event(1, more, {"id": 1, "title": "a", "body": "long", "price": "1", "extra": "e"}))
+        store.apply(event(2, later, {"id": 1, "title": "b", "body": TOAST, "price": "1"}))
+        assert (states(store), fields(store)["body"]) == (["embedded"], "long")
+
+
+@EITHER
+@pytest.mark.parametrize("together", [False, True])
+def test_a_dropped_column_beside_it_may_have_taken_its_name(event: Event, together: bool) -> None:
     """Add a column, fill it, drop the old one, rename: the way in which columns are replaced."""
-    store, both = Memory(read("{{ body }}")), (*ROW, ("body_new", "string"))
-    for event in (plain, wrapped):
-        store = Memory(read("{{ title }} {{ body }}"))
-        store.apply(event(1, both, {"id": 1, "title": "a", "body": "old", "body_new": "new", "price": 1}))
-        later = (ROW[0], ROW[1], ROW[3], ("body", "string"))
-        store.apply(event(2, later, {"id": 1, "title": "a", "body": TOAST, "price": 2}))
+    for both, later in (
+        ((*ROW, ("body_new", "string")), (ROW[0], ROW[1], ROW[3], ("body", "string"))),
+        ((ROW[0], ROW[1], ROW[3], ROW[2], ("body_new", "string")), (ROW[0], ROW[1], ROW[3], ROW[2])),
+    ):
+        store = Memory(read())
+        first = event(1, both, {"id": 1, "title": "a", "body": "old", "body_new": "new", "price": 1})
+        second = event(2, later, {"id": 1, "title": "a", "body": TOAST, "price": 2})
+        for records in ([first, second],) if together else ([first], [second]):
+            store.apply(*records)
         assert states(store) == ["failed"]
+
+
+@EITHER
+def test_what_the_batch_has_changed_is_not_taken_from_the_store(event: Event) -> None:
+    """Names are swapped, the row is written, and they are swapped back, all within a batch."""
+    store = Memory(read())
+    store.apply(event(1, ROW, {"id": 1, "title": "a", "body": "stored", "price": 1}))
+    between = event(2, SWAPPED, {"id": 1, "title": "x", "body": "y", "price": 1})
+    store.apply(between, event(3, ROW, {"id": 1, "title": "b", "body": TOAST, "price": 1}))
+    assert states(store) == ["failed"]
 
 
 def test_another_wire_format_is_no_other_table() -> None:
@@ -161,6 +192,7 @@ def test_a_row_that_moves_takes_no_value_along_that_may_be_another_columns(toget
 
 
 def test_a_layout_is_the_same_from_json_and_avro() -> None:
+    """The hundredth of a table's columns is told from all others too."""
     record = wrapped(1, (*ROW, ("at", "int64")), {"id": 1, "title": "a"})
     schema, body = to_avro(record.value or b"")
     avro = msgspec.structs.replace(record, value=b"\0\0\0\0\1" + body)
@@ -169,3 +201,6 @@ def test_a_layout_is_the_same_from_json_and_avro() -> None:
     assert one is not None
     assert other is not None
     assert one.packed == other.packed
+    wide = plain(1, [(f"c{number}", "string") for number in range(300)], {"id": 1})
+    swapped = plain(1, [(f"c{number}", "string") for number in (*range(200), 201, 200, *range(202, 300))], {"id": 1})
+    assert not are_same(["c200"], decode_event(swapped).columns, decode_event(wide).columns)
