@@ -191,8 +191,7 @@ def test_a_row_that_moves_takes_no_value_along_that_may_be_another_columns(toget
         assert states(store) == ["deleted", state]
 
 
-def test_a_layout_is_the_same_from_json_and_avro() -> None:
-    """The hundredth of a table's columns is told from all others too."""
+def test_a_layout_is_the_same_from_json_and_avro_and_tells_two_columns_of_hundreds_apart() -> None:
     record = wrapped(1, (*ROW, ("at", "int64")), {"id": 1, "title": "a"})
     schema, body = to_avro(record.value or b"")
     avro = msgspec.structs.replace(record, value=b"\0\0\0\0\1" + body)
