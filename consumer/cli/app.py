@@ -15,7 +15,7 @@ from consumer.cli.config import config_app
 from consumer.cli.demo import demo
 from consumer.cli.doctor import doctor
 from consumer.cli.failed import failed_app
-from consumer.cli.jobs import offsets_app, search_command
+from consumer.cli.jobs import offsets_app, rekey, search_command
 from consumer.cli.options import ConfigOption, GroupOption, given, load
 from consumer.cli.replay import replay
 from consumer.cli.stack import app as stack_app
@@ -62,9 +62,11 @@ def root(
 @app.command()
 def run(group: GroupOption = None, config: ConfigOption = None, no_wait: NoWaitOption = False) -> None:
     """Run the consumer: join the group and keep the vectors fresh until SIGTERM or Ctrl-C."""
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(Exit.DONE))  # nothing is begun yet, as with Ctrl-C
     settings = load(config, group)
-    from consumer.operations.run import run_consumer
+    from consumer.operations.run import prepare, run_consumer
 
+    engine = prepare(settings, wait=not no_wait)
     stopping, interrupted = Event(), Event()
 
     def stop(number: int, _: object) -> None:
@@ -76,7 +78,7 @@ def run(group: GroupOption = None, config: ConfigOption = None, no_wait: NoWaitO
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    run_consumer(settings, stopping, wait=not no_wait)
+    run_consumer(settings, engine, stopping, wait=not no_wait)
     if interrupted.is_set():
         raise typer.Exit(Exit.INTERRUPTED)
 
@@ -106,4 +108,5 @@ app.command("status")(status)
 app.command("search")(search_command)
 app.command("replay")(replay)
 app.add_typer(offsets_app, name="offsets")
+app.command("rekey")(rekey)
 app.add_typer(failed_app, name="failed")

@@ -1,4 +1,4 @@
-"""`offsets show|reset` and `search`.
+"""`offsets show|reset`, `rekey` and `search`.
 
 What could lose something prints its plan and changes nothing without `--execute`.
 """
@@ -22,6 +22,11 @@ from consumer.cli.options import (
 )
 from consumer.cli.output import print_json, remark, stdout
 from consumer.errors import Stop
+
+_REKEYED = (
+    "They are removed. Start the consumer and take a snapshot of the table (docs/snapshots.md): until it is read, "
+    "search finds only rows that change."
+)
 
 offsets_app = typer.Typer(help="Show where the group stands, or move it.", no_args_is_help=True)
 
@@ -69,6 +74,31 @@ def offsets_reset(
         print_json({"moves": [move_json(move) for move in moves], "executed": execute})
     else:
         remark("Done." if execute else "Nothing was changed. Add --execute to do it.")
+
+
+def rekey(
+    source: Annotated[str, typer.Option("--source", help="The source whose table has another primary key now.")],
+    execute: ExecuteOption = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    group: GroupOption = None,
+) -> None:
+    """Accept a table's new primary key, on which the consumer has stopped: documents under the old one are removed."""
+    settings = load(config, group)
+    known_source(settings, source)
+    from consumer.store import key_change
+    from consumer.store import rekey as accept
+
+    where = settings.store.dsn.get_secret_value(), settings.store.schema_name
+    change = key_change(*where, source)
+    gone = accept(*where, source) if execute and change else 0
+    if as_json:
+        print_json({"change": change._asdict() if change else None, "removed": gone, "executed": execute})
+    elif change is None:
+        remark(f"No consumer has stopped on another key of {source}: there is nothing to decide.")
+    else:
+        print(f"{source}: from ({change.old}) to ({change.new}); documents under the old one: {change.documents}")
+        remark(_REKEYED if execute else "They would be removed. Nothing was changed. Add --execute to do it.")
 
 
 def search_command(

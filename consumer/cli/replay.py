@@ -78,10 +78,11 @@ def _run_replay(plan: ReplayPlan, settings: Settings, broker: Broker) -> Summary
     from consumer.observe import configure_logging
     from consumer.operations import replay as job
 
+    stopping = _stopped_by_signals()
     with progress("replay", plan.events) as advanced:
         if stderr().is_terminal:  # warnings above the bar, and no line for every transaction
             configure_logging("warning", settings.log.format, fields={"group": plan.name})
-        return job.execute(plan, settings, broker, _stopped_by_signals(), advanced)
+        return job.execute(plan, settings, broker, stopping, advanced)
 
 
 def _stopped_by_signals() -> Event:

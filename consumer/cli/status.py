@@ -12,6 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
+from consumer.cli.interrupts import raise_again
 from consumer.cli.options import ConfigOption, GroupOption, JsonOption, load
 from consumer.cli.output import print_json, stdout
 from consumer.errors import Exit
@@ -56,6 +57,7 @@ def _watch(console: Console, readings: Iterator[Reading]) -> None:
     from consumer.cli.status_view import status_view
 
     screen = _Screen(console)
+    raise_again()
     try:
         with Live(get_renderable=screen.view, console=console, screen=True, refresh_per_second=2):
             for screen.reading in readings:

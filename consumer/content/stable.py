@@ -34,7 +34,7 @@ def stable(words: Words, room: int, overlap: int, tokenizer: Tokenizer) -> Itera
             yield words.piece(words.overlap(before, start, overlap) if start > first else start, after)
             before = start
         if long < len(words):  # a word too long for a chunk stands alone, in pieces
-            yield from split_word(words.text[words.starts[long] : words.starts[long + 1]].rstrip(), room, tokenizer)
+            yield from split_word(words.alone(long), room, tokenizer)
         first = long + 1
 
 

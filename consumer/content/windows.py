@@ -14,7 +14,7 @@ def windows(words: Words, room: int, overlap: int, tokenizer: Tokenizer) -> Iter
     first = after = 0  # words first..after-1 are the window; each window reaches further than the one before
     while after < len(words):
         if words.size(after, after + 1) > room:  # a word too long for any window stands alone, in pieces
-            yield from split_word(words.text[words.starts[after] : words.starts[after + 1]].rstrip(), room, tokenizer)
+            yield from split_word(words.alone(after), room, tokenizer)
             first = after = after + 1
             continue
         while words.size(first, after + 1) > room:

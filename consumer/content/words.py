@@ -33,6 +33,10 @@ class Words:
         slice_ = self.ids[self.tokens[first] : self.tokens[after]]
         return Piece(self.text[self.starts[first] : end] + tail, tuple(slice_))
 
+    def alone(self, word: int) -> str:
+        """The text of one word, as `split_word` takes it."""
+        return self.text[self.starts[word] : self.starts[word + 1]].rstrip()
+
     def overlap(self, first: int, after: int, most: int) -> int:
         """Where the chunk behind words first..after-1 begins if it repeats as many of them as `most` tokens hold."""
         start = after

@@ -13,6 +13,7 @@ from consumer.events.decode import (
 )
 from consumer.events.form import Form
 from consumer.events.framing import Framing, SchemaRef, framed
+from consumer.events.layout import Columns, Layout, are_same, is_same, layout_of
 from consumer.events.model import ChangeEvent, Op, Order, Record
 from consumer.events.toast import UNCHANGED, is_placeholder
 
@@ -21,14 +22,17 @@ __all__ = [
     "UNCHANGED",
     "AvroSchema",
     "ChangeEvent",
+    "Columns",
     "Declared",
     "Form",
     "Framing",
+    "Layout",
     "Op",
     "Order",
     "Record",
     "SchemaRef",
     "Schemas",
+    "are_same",
     "declared_types",
     "decode_event",
     "decode_heartbeat",
@@ -36,5 +40,7 @@ __all__ = [
     "follows_its_delete",
     "framed",
     "is_placeholder",
+    "is_same",
+    "layout_of",
     "refs_of",
 ]

@@ -16,10 +16,12 @@ import msgspec
 from consumer.errors import Reject
 from consumer.events.avro_code import Malformed, Read, compile_reader
 from consumer.events.avro_shapes import present, shape_of, unlogical
-from consumer.events.columns import Column, canonical, typed
+from consumer.events.columns import Column, RowType, canonical, row_type, typed
 from consumer.events.declared import Declared
 from consumer.events.envelope import Envelope, Origin, Source, schema_unusable, undecodable
 from consumer.events.keys import key_undecodable
+from consumer.events.layout import Columns
+from consumer.events.shapes import Shape
 
 _UNREADABLE = (Malformed, IndexError, struct.error, ValueError, TypeError, KeyError, ArithmeticError, RecursionError)
 _UNUSABLE = (*_UNREADABLE, fastavro.schema.SchemaParseException, AttributeError, SyntaxError)
@@ -52,17 +54,17 @@ class AvroReader:
 
     def __init__(self, columns: tuple[str, ...] | None, types: Mapping[str, Declared]) -> None:
         self._columns, self._types = columns, types
-        self._values: dict[AvroSchema, tuple[Read, tuple[Column, ...]]] = {}
+        self._values: dict[AvroSchema, tuple[Read, RowType | None]] = {}
         self._keys: dict[AvroSchema, tuple[Read, tuple[Column, ...]]] = {}
 
-    def value(self, data: bytes, offset: int, schema: AvroSchema) -> Envelope:
-        """The envelope that begins at `offset`. Raises Reject."""
-        read, columns = self._values.get(schema) or self._learn(self._values, schema, self._value_reader)
+    def value(self, data: bytes, offset: int, schema: AvroSchema) -> tuple[Envelope, Columns]:
+        """The envelope that begins at `offset`, and the columns of its table. Raises Reject."""
+        read, known = self._values.get(schema) or self._learn(self._values, schema, self._value_reader)
         fields = _read(read, data, offset)
         source, row = fields.get("source"), fields.get("after")
-        if row is not None and columns:
-            canonical(row, columns)
-        return Envelope(
+        if row is not None and known is not None and known.columns:
+            canonical(row, known.columns)
+        envelope = Envelope(
             fields.get("op"),
             row,
             Source(**source) if source is not None else None,
@@ -70,6 +72,7 @@ class AvroReader:
             fields.get("ts_us"),
             fields.get("ts_ns"),
         )
+        return envelope, known.layout if known is not None else None
 
     def origin(self, data: bytes, offset: int, schema: AvroSchema) -> Origin:
         """The table that an envelope is of, as far as it says so. Raises Reject."""
@@ -92,11 +95,11 @@ class AvroReader:
             raise schema_unusable() from None
         return known[schema]
 
-    def _value_reader(self, schema: AvroSchema) -> tuple[Read, tuple[Column, ...]]:
+    def _value_reader(self, schema: AvroSchema) -> tuple[Read, RowType | None]:
         root = _record(schema.root, schema)
         _expect(root, _KINDS, schema)
         wanted: dict[str, Any] = dict.fromkeys(("op", *_clocks(root)))
-        columns: tuple[Column, ...] = ()
+        known = None
         for field in root["fields"]:
             if field["name"] == "source":
                 source = _record(field["type"], schema)
@@ -105,18 +108,18 @@ class AvroReader:
             elif field["name"] == "after":
                 after = _record(field["type"], schema)
                 wanted["after"] = None if self._columns is None else dict.fromkeys(self._columns)
-                columns = self._columns_of(after, schema, self._columns)
-        return compile_reader(root, schema.names, wanted), columns
+                known = row_type(_shapes(after, schema), self._columns, self._types, converted=True)
+        return compile_reader(root, schema.names, wanted), known
 
     def _key_reader(self, schema: AvroSchema) -> tuple[Read, tuple[Column, ...]]:
         root = present(schema.root, schema.names)
         if isinstance(root, list) or root["type"] != "record":
             raise key_undecodable("is no record of key columns")
-        return compile_reader(root, schema.names, None), self._columns_of(root, schema, None)
+        return compile_reader(root, schema.names, None), typed(_shapes(root, schema), None, self._types, converted=True)
 
-    def _columns_of(self, record: Any, schema: AvroSchema, wanted: tuple[str, ...] | None) -> tuple[Column, ...]:
-        shapes = [shape_of(field["type"], schema.names, field["name"]) for field in record["fields"]]
-        return typed(shapes, wanted, self._types, converted=True)
+
+def _shapes(record: Any, schema: AvroSchema) -> list[Shape]:
+    return [shape_of(field["type"], schema.names, field["name"]) for field in record["fields"]]
 
 
 def _record(node: Any, schema: AvroSchema) -> Any:

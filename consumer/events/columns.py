@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from consumer.errors import Reject
 from consumer.events.declared import Declared
+from consumer.events.layout import Layout, layout_of_shapes
 from consumer.events.shapes import Convert, Shape, converter, placeholders
 from consumer.events.toast import UNCHANGED, untyped
 
@@ -20,6 +21,20 @@ class Column(NamedTuple):
     name: str
     convert: Convert | None
     forms: tuple[Any, ...]
+
+
+class RowType(NamedTuple):
+    """What a schema says of its rows."""
+
+    columns: tuple[Column, ...]
+    layout: Layout
+
+
+def row_type(
+    shapes: Sequence[Shape], wanted: tuple[str, ...] | None, types: Mapping[str, Declared], *, converted: bool = False
+) -> RowType:
+    """`typed` for a whole row."""
+    return RowType(typed(shapes, wanted, types, converted=converted), layout_of_shapes(shapes))
 
 
 def typed(

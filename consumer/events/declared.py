@@ -14,7 +14,6 @@ import msgspec
 from consumer.errors import Exit, Stop
 from consumer.events import numbers, times
 from consumer.events.shapes import Convert, hstore_text
-from consumer.events.times import INFINITE_TEXTS
 from consumer.events.toast import (
     PLACEHOLDER,
     PLACEHOLDER_BASE64,
@@ -95,7 +94,7 @@ def _converter(name: str, first: str | None, second: str | None) -> Convert | No
         return partial(_time, per_second=_units(first))
     if name == "timestamp":
         return partial(_timestamp, per_second=_units(first))
-    simple: dict[str, Convert] = {"date": _date, "timestamptz": _known_infinity, "hstore": _hstore}
+    simple: dict[str, Convert] = {"date": _date, "timestamptz": times.known_infinity, "hstore": _hstore}
     if name == "bytea":
         return _hex if first == "hex" else _base64
     return simple.get(name)
@@ -120,7 +119,7 @@ def _numeric(value: Any, scale: int | None) -> Any:
 
 
 def _date(value: Any) -> str:
-    return times.day_text(value) if isinstance(value, int) else _known_infinity(value)
+    return times.day_text(value) if isinstance(value, int) else times.known_infinity(value)
 
 
 def _time(value: Any, per_second: int) -> Any:
@@ -129,13 +128,9 @@ def _time(value: Any, per_second: int) -> Any:
 
 def _timestamp(value: Any, per_second: int) -> str:
     if not isinstance(value, int):
-        return _known_infinity(value)
+        return times.known_infinity(value)
     by_unit = {10**3: times.millis_text, 10**6: times.micros_text, 10**9: times.nanos_text}
     return by_unit[per_second](value)
-
-
-def _known_infinity(value: str) -> str:
-    return INFINITE_TEXTS.get(value, value)
 
 
 def _base64(value: str) -> str:

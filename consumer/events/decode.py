@@ -15,6 +15,7 @@ from consumer.events.envelope import Envelope, Origin
 from consumer.events.form import Form
 from consumer.events.framing import SchemaRef, framed
 from consumer.events.keys import canonical_key, key_missing
+from consumer.events.layout import Columns
 from consumer.events.model import ChangeEvent, Record
 from consumer.events.moves import other_key
 
@@ -32,10 +33,10 @@ def decode_event(record: Record, form: Form = ANY_FORM, schemas: Schemas = NO_SC
     """
     if record.value is None:
         return envelopes.tombstone(record, decode_key(record, form, schemas))
-    envelope = _value(record.value, record, form, schemas)
+    envelope, columns = _value(record.value, record, form, schemas)
     key = decode_key(record, form, schemas) if envelopes.has_row(envelope) else b""
     other = other_key(record, envelope.op or "", form) if record.headers else None
-    event = envelopes.change(record, envelope, key, other)
+    event = envelopes.change(record, envelope, key, other, columns)
     return event if event.op != "t" else msgspec.structs.replace(event, table=_origin(record, form, schemas).named)
 
 
@@ -49,7 +50,7 @@ def follows_its_delete(record: Record, form: Form = ANY_FORM, schemas: Schemas =
     if record.value is not None or delete is None or delete.value is None:
         return False
     try:
-        return _value(delete.value, delete, form, schemas).op == "d"
+        return _value(delete.value, delete, form, schemas)[0].op == "d"
     except Reject:
         return False
 
@@ -75,7 +76,7 @@ def decode_heartbeat(record: Record, form: Form = ANY_FORM, schemas: Schemas = N
     it. A plain heartbeat has the connector's clock only, and beats also while the log does not move.
     """
     try:
-        beat = _value(record.value or b"{}", record, form, schemas)
+        beat, _ = _value(record.value or b"{}", record, form, schemas)
         return envelopes.within_time(envelopes.micros(beat.source or beat))
     except Reject:
         return None
@@ -94,7 +95,7 @@ def refs_of(record: Record, form: Form = ANY_FORM) -> Iterator[SchemaRef]:
         yield from refs_of(record.delete, form)
 
 
-def _value(value: bytes, record: Record, form: Form, schemas: Schemas) -> Envelope:
+def _value(value: bytes, record: Record, form: Form, schemas: Schemas) -> tuple[Envelope, Columns]:
     ref = _framed(value, record, form, "value")
     if ref is not None:
         return form.avro.value(value, ref[1], _schema(ref[0], schemas))

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 
 from consumer.errors import Reject
+from consumer.events.layout import Columns
 from consumer.events.model import ChangeEvent, Order, Record
 
 _BINLOG = re.compile(r".*\.(\d{1,18})", re.DOTALL).fullmatch
@@ -76,7 +77,7 @@ def has_row(envelope: Envelope) -> bool:
     return True
 
 
-def change(record: Record, envelope: Envelope, key: bytes, other_key: bytes | None) -> ChangeEvent:
+def change(record: Record, envelope: Envelope, key: bytes, other_key: bytes | None, columns: Columns) -> ChangeEvent:
     """The change that an envelope is; `key` is empty for t and m, `other_key` is that of a key change.
 
     The sequence of PostgreSQL is `source.sequence`; MySQL and MariaDB have none, so theirs is the number of the binlog
@@ -95,6 +96,7 @@ def change(record: Record, envelope: Envelope, key: bytes, other_key: bytes | No
         happened_us,
         sent_ms * 1000 if sent_ms >= 0 else None,
         other_key,
+        columns,
     )
 
 

@@ -12,12 +12,13 @@ from typing import Any, Generic, TypedDict, TypeVar
 
 import msgspec
 
-from consumer.events.columns import Column, canonical, schemaless, typed
+from consumer.events.columns import Column, RowType, canonical, row_type, schemaless, typed
 from consumer.events.declared import Declared
 from consumer.events.envelope import Envelope, Origin, schema_unusable, undecodable
 from consumer.events.keys import canonical_key, is_canonical, key_undecodable
+from consumer.events.layout import Columns
 from consumer.events.shapes import Shape
-from consumer.events.times import INFINITE_TEXTS
+from consumer.events.times import known_infinity
 from consumer.events.toast import untyped_row
 
 T = TypeVar("T")
@@ -85,23 +86,25 @@ class JsonReader:
     def __init__(self, columns: tuple[str, ...] | None, types: Mapping[str, Declared]) -> None:
         self._columns, self._types = columns, types
         self._decode = msgspec.json.Decoder(_envelope_of(columns)).decode
-        self._values = _Schemas(self._value_columns)
+        self._values = _Schemas(self._row_type)
         self._keys = _Schemas(self._key_columns)
 
-    def value(self, data: bytes) -> Envelope:
-        """The envelope. Raises Reject."""
+    def value(self, data: bytes) -> tuple[Envelope, Columns]:
+        """The envelope, and the columns of its table. Raises Reject."""
         try:
-            envelope, columns = self._value(data)
+            envelope, known = self._value(data)
         except msgspec.ValidationError:
             raise undecodable("not_an_envelope", "The value is JSON, but no Debezium change event") from None
         except _NO_JSON:
             raise undecodable("value_undecodable", "The value is not JSON") from None
         row = envelope.after
-        if row is not None and columns is not None:
-            canonical(row, columns)
-        elif row is not None:
+        if known is not None:
+            if row is not None:
+                canonical(row, known.columns)
+            return envelope, known.layout
+        if row is not None:
             canonical(row, schemaless(row, self._types)) if self._types else untyped_row(row)
-        return envelope
+        return envelope, data
 
     def origin(self, data: bytes) -> Origin:
         """The table that an envelope is of, as far as it says so."""
@@ -121,18 +124,20 @@ class JsonReader:
             raise key_undecodable("is not JSON") from None
 
     def _key(self, data: bytes) -> bytes:
-        if not data.startswith(_OPENING):
+        known = self._keys.known(data) if data.startswith(_OPENING) else None
+        if known is None:
             columns = _anything(data)
-            if not isinstance(columns, dict) or columns.keys() != {"schema", "payload"}:
+            if not _has_schema(columns):
                 return canonical_key(self._schemaless_key(columns))
-        payload, special = self._keys.known(data) or self._keys.learn(data)
+            known = self._keys.learn(data)
+        payload, special = known
         if not special and is_canonical(payload):
             return bytes(payload)
         columns = _anything(payload)
         return canonical_key(canonical(columns, special, keep=True) if isinstance(columns, dict) else columns)
 
-    def _value(self, data: bytes) -> tuple[Envelope, tuple[Column, ...] | None]:
-        """The envelope as it stands, and its schema's columns that need a look; None where it has no schema."""
+    def _value(self, data: bytes) -> tuple[Envelope, RowType | None]:
+        """The envelope as it stands, and what its schema says of the row; None where it has no schema."""
         known = None
         if data.startswith(_OPENING):
             known = self._values.known(data)
@@ -148,10 +153,10 @@ class JsonReader:
         payload, columns = self._values.learn(data)
         return self._decode(payload), columns
 
-    def _value_columns(self, shape: Shape | None) -> tuple[Column, ...] | None:
+    def _row_type(self, shape: Shape | None) -> RowType | None:
         fields = shape.fields if shape is not None else []
         rows = [field.fields for field in fields if field.field == "after"]
-        return typed(rows[0], self._columns, self._types) if rows and rows[0] else None
+        return row_type(rows[0], self._columns, self._types) if rows and rows[0] else None
 
     def _key_columns(self, shape: Shape | None) -> tuple[Column, ...]:
         return typed(shape.fields if shape is not None else [], None, self._types)
@@ -161,7 +166,15 @@ class JsonReader:
             return columns
         if self._types:
             canonical(columns, schemaless(columns.keys() & self._types.keys(), self._types), keep=True)
-        return {name: INFINITE_TEXTS.get(v, v) if isinstance(v, str) else v for name, v in columns.items()}
+        return {name: known_infinity(v) if isinstance(v, str) else v for name, v in columns.items()}
+
+
+def _has_schema(key: Any) -> bool:
+    """Whether a key is Connect's schema and payload. Columns of a table may have these names, but not such values."""
+    if not isinstance(key, dict) or key.keys() != {"schema", "payload"}:
+        return False
+    schema, payload = key["schema"], key["payload"]
+    return isinstance(schema, dict) or (schema is None and not isinstance(payload, (str, int, float)))
 
 
 def _envelope_of(columns: tuple[str, ...] | None) -> Any:

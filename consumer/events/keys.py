@@ -11,6 +11,9 @@ from consumer.errors import Reject
 
 # One integer column, as the connector writes it without schemas: canonical already.
 _CANONICAL = re.compile(rb'\{"[A-Za-z0-9_]+":(?:0|-?[1-9][0-9]{0,17})\}').fullmatch
+# A date BC, as a stream has it. The connector's snapshots (3.6.3) forget the era in every mode, for they go through
+# java.sql.Date.toLocalDate: 44 BC comes as AD 44. A row must have one key, and only that one can be had.
+_BEFORE_CHRIST = re.compile(r"(?:-(\d{4})|0000)-(\d\d-\d\dZ)").fullmatch
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -23,6 +26,9 @@ def canonical_key(columns: Any) -> bytes:
     """Canonical JSON object of the key columns: names sorted, no blanks. Raises Reject (stage decode)."""
     if not isinstance(columns, dict) or not columns:
         raise key_undecodable("is no object of key columns")
+    for name, value in columns.items():
+        if isinstance(value, str) and value[:1] in "-0" and (date := _BEFORE_CHRIST(value)):
+            columns[name] = f"{int(date[1] or 0) + 1:04}-{date[2]}"
     try:
         key = _encode(columns)
         with_nul = b"\\u0000" in key and _has_nul(columns)

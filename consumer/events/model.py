@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from consumer.events.layout import Columns
+
 Op = Literal["c", "u", "d", "r", "t", "m", "tombstone"]
 
 
@@ -53,7 +55,8 @@ class ChangeEvent(msgspec.Struct, frozen=True, gc=False):
     `after` maps the columns in use to canonical values (docs/values.md), UNCHANGED where the event leaves one out, and
     is None for `d`, `t`, `m` and tombstones. `connector_us` and `broker_us` are when the connector and the producer
     handled the event, in microseconds since 1970, for the stage metrics. `other_key` is the canonical key that a `d`
-    says the row has from now on, or a `c` that it had before. `table` names the table of a `t`, where it is said.
+    says the row has from now on, or a `c` that it had before. `columns` are those of its table, in their order. `table`
+    names the table of a `t`, where it is said.
     """
 
     op: Op
@@ -63,4 +66,5 @@ class ChangeEvent(msgspec.Struct, frozen=True, gc=False):
     connector_us: int | None = None
     broker_us: int | None = None
     other_key: bytes | None = None
+    columns: Columns = None
     table: str | None = None

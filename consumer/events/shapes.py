@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 
 from consumer.events import numbers, times
-from consumer.events.times import INFINITE_TEXTS
 from consumer.events.toast import (
     PLACEHOLDER,
     PLACEHOLDER_BASE64,
@@ -44,10 +43,6 @@ class Shape(msgspec.Struct, frozen=True):
         return int(self.parameters.get("scale", "0"))
 
 
-def _date_text(value: str) -> str:
-    return INFINITE_TEXTS.get(value, value)
-
-
 def _of_day(per_second: int) -> Convert:
     return partial(_time, per_second=per_second)
 
@@ -73,9 +68,9 @@ _SEMANTIC: dict[str, Convert] = {
     _TIME + "Timestamp": times.millis_text,
     _TIME + "MicroTimestamp": times.micros_text,
     _TIME + "NanoTimestamp": times.nanos_text,
-    _TIME + "IsoDate": _date_text,
-    _TIME + "IsoTimestamp": _date_text,
-    _TIME + "ZonedTimestamp": _date_text,
+    _TIME + "IsoDate": times.known_infinity,
+    _TIME + "IsoTimestamp": times.known_infinity,
+    _TIME + "ZonedTimestamp": times.known_infinity,
     "io.debezium.data.VariableScaleDecimal": numbers.variable_decimal_text,
 }
 _TEXT_ARRAY_FORMS: dict[str | None, list[str]] = {"io.debezium.data.Uuid": [PLACEHOLDER_UUID]}

@@ -34,6 +34,11 @@ _ERA_DAYS, _ERA_YEARS = 146_097, 400  # the calendar repeats itself
 _DAY_NANOS = 86_400 * 10**9
 
 
+def known_infinity(value: str) -> str:
+    """`infinity` or `-infinity` where the text is how the connector writes one, else the text."""
+    return INFINITE_TEXTS.get(value, value)
+
+
 def day_text(days: int) -> str:
     """A date from its days since 1970."""
     return _INFINITE_DAYS.get(days) or _day(days) + "Z"

@@ -11,7 +11,7 @@ from base64 import b64encode
 from enum import Enum
 from typing import Any, Final
 
-from consumer.events.times import INFINITE_TEXTS
+from consumer.events.times import INFINITE_TEXTS, known_infinity
 
 PLACEHOLDER = "__debezium_unavailable_value"
 PLACEHOLDER_BASE64 = b64encode(PLACEHOLDER.encode()).decode()
@@ -64,4 +64,4 @@ def untyped_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _element(value: Any) -> Any:
-    return INFINITE_TEXTS.get(value, value) if type(value) is str and len(value) <= LONGEST_FORM else value
+    return known_infinity(value) if type(value) is str and len(value) <= LONGEST_FORM else value

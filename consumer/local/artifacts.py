@@ -18,7 +18,7 @@ from pathlib import Path
 
 from jgo.maven import MavenContext, PythonResolver
 
-from consumer.errors import Retry, Stop
+from consumer.errors import Abandoned, Retry, Stop
 from consumer.local.files import exclusive
 
 LOCK = Path(__file__).with_name("artifacts.lock.json")
@@ -137,22 +137,24 @@ def _fetch_all(missing: list[Artifact], cache: Path, progress: Callable[[int, in
     shutil.rmtree(parts, ignore_errors=True)
     parts.mkdir()
     total, done, guard = sum(artifact.bytes for artifact in missing), 0, threading.Lock()
+    pool, given_up = ThreadPoolExecutor(max_workers=8), threading.Event()
 
     def received(count: int) -> None:
         nonlocal done
+        if given_up.is_set():
+            raise Abandoned
         with guard:
             done += count
             progress(done, total)
 
     progress(0, total)
-    with ThreadPoolExecutor(max_workers=8) as pool:
+    try:
         jobs = [pool.submit(_fetch_verified, artifact, cache, received) for artifact in missing]
-        try:
-            for job in jobs:
-                job.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        for job in jobs:
+            job.result()
+    finally:
+        given_up.set()
+        pool.shutdown(wait=False, cancel_futures=True)  # one that hangs in a read keeps nobody waiting
     shutil.rmtree(parts, ignore_errors=True)
 
 

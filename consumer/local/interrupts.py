@@ -11,8 +11,12 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def interrupt_on_signals() -> None:
-    """SIGTERM and a closed terminal interrupt like Ctrl-C, so that nothing is left behind."""
-    for number in _ENDING:
+    """Ctrl-C, SIGTERM and a closed terminal all raise KeyboardInterrupt, so that nothing is left behind.
+
+    A Ctrl-C that is ignored, as in the background of a shell, stays ignored.
+    """
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    for number in _ENDING if ignored else (signal.SIGINT, *_ENDING):
         signal.signal(number, _interrupt)
 
 

@@ -145,10 +145,11 @@ class Counter(_Family[CounterChild]):
 class HistogramChild:
     """One histogram series."""
 
-    __slots__ = ("_bounds", "_counts", "_lock", "_sum")
+    __slots__ = ("_bounds", "_counts", "_lock", "_names", "_sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
+        self._names = (*map(floatToGoString, bounds), "+Inf")
         self._counts = [0] * (len(bounds) + 1)  # the last one: beyond every bound
         self._lock = Lock()
         self._sum = 0.0
@@ -172,8 +173,7 @@ class HistogramChild:
         """([(le, values up to it)], sum): one consistent state."""
         with self._lock:
             counts, total = list(self._counts), self._sum
-        names = (*map(floatToGoString, self._bounds), "+Inf")
-        return [(name, float(count)) for name, count in zip(names, accumulate(counts), strict=True)], total
+        return [(name, float(count)) for name, count in zip(self._names, accumulate(counts), strict=True)], total
 
 
 class Histogram(_Family[HistogramChild]):

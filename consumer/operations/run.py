@@ -12,7 +12,7 @@ from threading import Event
 
 from consumer import __version__
 from consumer.embedding import Engine
-from consumer.errors import Abandoned, patiently
+from consumer.errors import Abandoned, Retry, patiently
 from consumer.observe import Metrics, get_logger, serve
 from consumer.operations.chores import Chores
 from consumer.operations.failed import RetryWorker
@@ -42,23 +42,35 @@ POSITIONS_EVERY_SECONDS = 1.0
 _log = get_logger("consumer")
 
 
-def run_consumer(settings: Settings, stopping: Event, *, wait: bool = True) -> None:
+def prepare(settings: Settings, *, wait: bool = True) -> Engine:
+    """The model, warm. What can be refused without it is refused before the seconds that it takes.
+
+    Raises Stop where going on would be wrong, and Retry for a missing dependency with `wait` false.
+    """
+    refuse_no_tables(settings)
+    if not wait:
+        open_broker(settings).check()
+        check_registry(settings)
+    try:
+        with open_store(settings, answer_within=ASSIGNMENT_SECONDS) as store:
+            store.check(settings.group)
+    except Retry:  # asked again, and waited for, when the model is there
+        if not wait:
+            raise
+    _log.info("loading the model", model=settings.embedding.model)
+    engine = load_model(settings)
+    engine.warm_up()
+    return engine
+
+
+def run_consumer(settings: Settings, engine: Engine, stopping: Event, *, wait: bool = True) -> None:
     """Run until `stopping` is set; a batch under way is finished. With `wait` false a missing dependency raises Retry.
 
     Raises Stop where going on would be wrong; the message names what resolves it.
     """
-    refuse_no_tables(settings)
     metrics = Metrics(settings.slo.threshold_seconds, settings.slo.objective)
     metrics.declare([table.source for table in settings.tables])
     broker = open_broker(settings)
-    if not wait:  # before the seconds that the model takes
-        broker.check()
-        check_registry(settings)
-        with open_store(settings) as store:
-            store.generation()
-    _log.info("loading the model", model=settings.embedding.model)
-    engine = load_model(settings)
-    engine.warm_up()
     tables = build_tables(settings, engine)
     telemetry = Telemetry(metrics, tables)
     telemetry.health.set_ready("model", True, f"{engine.identity.model} on {engine.device}")

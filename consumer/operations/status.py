@@ -25,12 +25,16 @@ Verdict = Literal["fresh", "stale", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """One partition: seconds since the oldest commit that may not be searchable; None where nothing tells."""
+    """One partition: seconds since the oldest commit that may not be searchable; None where nothing tells.
+
+    `silent`: at its end, and for longer than a live connector ever is, without a sign of life.
+    """
 
     topic: str
     partition: int
     seconds: float | None
     reason: str
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +79,12 @@ class Status:
 
     @property
     def verdict(self) -> Verdict:
-        """Fresh: every change older than the objective's threshold is searchable."""
+        """Fresh: every change older than the objective's threshold is searchable, and the path to it is alive."""
         known = [part.seconds for part in self.freshness if part.seconds is not None]
         if any(seconds > self.threshold_seconds for seconds in known):
             return "stale"
+        if any(part.silent for part in self.freshness):
+            return "unknown"
         complete = self.broker_answers and self.store_answers and bool(known) and not self.absent
         return "fresh" if complete and len(known) == len(self.freshness) else "unknown"
 
@@ -155,14 +161,23 @@ def freshness(
         record = oldest.get(place)
         if record is not None and (since_us := committed_us(record)) is not None:
             seconds = _age(since_us, now_us)
-            return Freshness(*place, seconds, f"{at.lag} waiting, the oldest {seconds:.1f} s old")
+            return Freshness(*place, seconds, f"{at.lag} waiting, the oldest {spoken(seconds)} old")
         if record is not None or place not in oldest:
             return Freshness(*place, None, f"{at.lag} waiting, their age could not be read")
     if heartbeat_age is None:
         return Freshness(*place, None, "at its end, but no heartbeat of the connector was ever seen")
     if heartbeat_age > FRESH_HEARTBEAT_SECONDS:
-        return Freshness(*place, heartbeat_age, f"at its end, but the last heartbeat is {heartbeat_age:.0f} s old")
+        reason = f"at its end, but the last heartbeat is {spoken(heartbeat_age)} old"
+        return Freshness(*place, heartbeat_age, reason, silent=True)
     return Freshness(*place, 0.0, "at its end, the connector is alive")
+
+
+def spoken(seconds: float) -> str:
+    """A duration in the unit that a person would use."""
+    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s"
 
 
 def eta_seconds(before: Status, after: Status) -> float | None:

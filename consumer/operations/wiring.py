@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from threading import Event
 
@@ -135,6 +136,7 @@ def build_pipeline(
     force: bool = False,
 ) -> Pipeline:
     """The pipeline for the group, or for a job that keeps its progress under another name."""
+    _keep_what_is_loaded()
     return Pipeline(
         Planner(tables.values(), generation.number, engine.tokenizer),
         engine,
@@ -148,3 +150,12 @@ def build_pipeline(
         max_seconds=settings.batch.max_seconds,
         force=force,
     )
+
+
+def _keep_what_is_loaded() -> None:
+    """Model and libraries live as long as the process: the garbage collector need not walk through them ever again.
+
+    Else every batch of a thousand events brings a full walk nearer, of a third of a second.
+    """
+    gc.collect()
+    gc.freeze()

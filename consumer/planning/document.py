@@ -10,6 +10,7 @@ import msgspec
 
 from consumer.content import Chunk, Rendered
 from consumer.errors import Reject
+from consumer.events import layout_of
 from consumer.planning.fold import INCOMPLETE, Draft
 from consumer.planning.model import DocumentWrite, Failure, Move, NewChunk, StoredChunk, StoredDetail
 from consumer.planning.moves import Details, Known, Moves, filled, known, left_behind
@@ -33,6 +34,7 @@ class Prepared:
     text: str | None = None
     failure: Failure | None = None
     partial: Known | None = None  # of an incomplete document
+    layout: bytes | None = None  # where the fields are stored ones
     leaves: tuple[Move, ...] = ()
     used: tuple[bytes, ...] = ()
     unchanged: bool = False
@@ -47,6 +49,7 @@ def prepare(draft: Draft, details: Details, moves: Moves, generation: int, failu
     if draft.deleted or draft.failure:
         return prepared
     merged = _merged(draft, details, moves)
+    prepared.layout = merged.layout
     prepared.used += (*merged.used, *(arriving.id for arriving in draft.arrivings if arriving.id in moves))
     if not merged.fields.keys() >= set(draft.table.content.columns):
         prepared.failure, prepared.partial = INCOMPLETE, merged
@@ -67,7 +70,9 @@ def _merged(draft: Draft, details: Details, moves: Moves) -> Known:
     """The used columns without placeholders, as far as they are known."""
     if draft.rerender:
         return known(draft.stored, details, moves)
-    return filled(draft.fields or {}, draft.holes, draft.origin, details, moves)
+    if not draft.holes:
+        return Known(draft.fields or {})  # the layout is asked for only where the document is written
+    return filled(draft.fields or {}, draft.holes, draft.columns, draft.origin, details, moves)
 
 
 def _render(prepared: Prepared, generation: int) -> None:
@@ -110,6 +115,7 @@ def write(prepared: Prepared, chunks: Sequence[Chunk] | None, generation: int) -
         table_hash=None,
         content_hash=None,
         generation=None,
+        layout=None if draft.deleted else _layout(prepared),
         was_failed=stored is not None and stored.state == "failed",
         leaves=prepared.leaves,
         used=tuple(set(prepared.used)),
@@ -119,6 +125,12 @@ def write(prepared: Prepared, chunks: Sequence[Chunk] | None, generation: int) -
     if prepared.failure is not None:
         return _failed(row, prepared)
     return _embedded(row, prepared, chunks, generation)
+
+
+def _layout(prepared: Prepared) -> bytes | None:
+    """Of the row whose fields are to be stored."""
+    columns = layout_of(prepared.draft.columns)
+    return columns.packed if columns is not None else prepared.layout
 
 
 def _failed(row: DocumentWrite, prepared: Prepared) -> DocumentWrite:

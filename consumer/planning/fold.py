@@ -7,17 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consumer.errors import Reject
-from consumer.events import ChangeEvent, Order, is_placeholder
+from consumer.events import ChangeEvent, Columns, Order, are_same, is_placeholder
 from consumer.planning.guard import classify, merge
 from consumer.planning.intake import Arrival, Outcome, Table, Undecodable, document_key
 from consumer.planning.model import DocumentKey, Failure, RejectedEvent, StoredDocument
 from consumer.planning.moves import Arriving, Leaving, Origin, move_id
+from consumer.planning.skip import gives_the_stored, may_repeat, outdated
 
 INCOMPLETE = Failure(
     "plan",
     "incomplete",
-    "The event leaves out an unchanged large column and nothing earlier holds its value. The next full event of the "
-    "row heals it, or an ad-hoc snapshot of the table.",
+    "The event leaves out an unchanged large column and nothing earlier holds its value, or columns of the table were "
+    "dropped or renamed since. The next full event of the row heals it, or an ad-hoc snapshot of the table.",
 )
 
 UNREAD = Failure(
@@ -35,7 +36,7 @@ class Draft:
     """What the batch makes of one document, as far as it is known without the stored fields and chunks.
 
     `fields` maps the used columns to values, those in `holes` are still to be filled from `origin`; None for a delete,
-    a failure, or (with `rerender`) a document whose stored fields are taken as they are.
+    a failure, or (with `rerender`) a document whose stored fields are taken as they are. `columns` are the row's.
     """
 
     key: DocumentKey
@@ -46,6 +47,7 @@ class Draft:
     deleted: bool = False
     fields: dict[str, Any] | None = None
     holes: frozenset[str] = frozenset()
+    columns: Columns = None
     origin: Origin = None
     failure: Failure | None = None
     rerender: bool = False
@@ -74,7 +76,7 @@ class Fold:
         self._key, self._table, self._stored, self._force = key, table, stored, force
         self._order = stored.order if stored else None
         self._draft: Draft | None = None
-        self._again = force or (stored is not None and _outdated(stored, table, generation))
+        self._again = force or (stored is not None and outdated(stored, table, generation))
         self._unchanged = stored is not None and not self._again
         self.outcomes: list[Outcome] = []
         self.rejects: list[RejectedEvent] = []
@@ -135,7 +137,7 @@ class Fold:
             draft.applied.append(event)
             return
         try:
-            draft.fields = _used(event.after, self._table)
+            draft.fields, draft.columns = _used(event.after, self._table), event.columns
             draft.holes = frozenset(name for name, value in draft.fields.items() if is_placeholder(value))
             if event.other_key is not None:
                 draft.origin = self._arriving(event, event.other_key)
@@ -151,22 +153,25 @@ class Fold:
 
     def _fill(self, draft: Draft, before: Draft | None) -> None:
         """Fill placeholders from the event before it in this batch; holes left are for what that had them from."""
-        fields, holes, draft.origin = self._known(before, draft.order)
+        fields, holes, columns, draft.origin = self._known(before, draft.order)
+        if not are_same(draft.holes & (fields.keys() - holes), draft.columns, columns):
+            fields, holes, draft.origin = {}, frozenset(), None
         if draft.fields is not None:
             draft.fields |= {name: value for name, value in fields.items() if name in draft.holes - holes}
         draft.holes -= fields.keys() - holes
 
-    def _known(self, before: Draft | None, order: Order) -> tuple[dict[str, Any], frozenset[str], Origin]:
-        """The row's fields before the event at `order`, those still unknown in this batch, and who may know them.
+    def _known(self, before: Draft | None, order: Order) -> tuple[dict[str, Any], frozenset[str], Columns, Origin]:
+        """The row's fields before the event at `order`, those still unknown in this batch, the columns it had, and who
+        may know what is unknown.
 
         Only an earlier event of the same partition can tell: those of others may be older or newer than this one.
         """
         giver = before.order if before else (self._stored.order if self._stored else None)
         if giver is None or (giver.topic_id, giver.partition) != (order.topic_id, order.partition):
-            return {}, frozenset(), None
+            return {}, frozenset(), None, None
         if before is not None:
-            return before.fields or {}, before.holes, before.origin
-        return {}, frozenset(self._table.content.columns), self._stored
+            return before.fields or {}, before.holes, before.columns, before.origin
+        return {}, frozenset(self._table.content.columns), None, self._stored
 
     def _arriving(self, event: ChangeEvent, other_key: bytes) -> Arriving:
         old_key = document_key(self._key.source, other_key)
@@ -185,12 +190,10 @@ class Fold:
     def _same(self, event: ChangeEvent, draft: Draft) -> bool:
         """Whether this event alone would change nothing: the skip rule."""
         stored = self._stored
-        if stored is None or event.op not in ("u", "r") or draft.fields is None:
+        if stored is None or draft.fields is None or not may_repeat(event, stored):
             return False
-        here = (stored.order.topic_id, stored.order.partition) == (event.order.topic_id, event.order.partition)
-        if not here or draft.holes:
-            return here  # with holes the stored fields decide, once they are read
-        return self._table.content.fields_hash(draft.fields) == stored.fields_hash
+        # With holes the stored fields decide, once they are read.
+        return bool(draft.holes) or gives_the_stored(draft.fields, stored, self._table)
 
     def _elsewhere(self, order: Order) -> bool:
         return self._order is not None and order.partition != self._order.partition
@@ -225,18 +228,6 @@ class Fold:
 def _ahead(stored: Order, event: Order) -> bool:
     """Whether a snapshot has read the row later than `event` happened: what it read may be another row's, or newer."""
     return stored.snapshot and None not in (stored.ts_us, event.ts_us) and (event.ts_us or 0) < (stored.ts_us or 0)
-
-
-def _outdated(stored: StoredDocument, table: Table, generation: int) -> bool:
-    """Whether the stored version would come out differently if it were applied again."""
-    if stored.state == "deleted":
-        return False
-    return (
-        stored.state == "failed"
-        or not stored.fields_complete
-        or stored.table_hash != table.content.table_hash
-        or stored.generation != generation
-    )
 
 
 def _used(after: dict[str, Any], table: Table) -> dict[str, Any]:

@@ -49,20 +49,22 @@ class StoredDetail(msgspec.Struct, frozen=True):
     metadata: bytes | None  # canonical JSON of the chunks' metadata, None where the document has no chunks
     chunks: tuple[StoredChunk, ...]
     awaits: bytes | None = None  # the key change that may bring what `fields` lacks
+    layout: bytes | None = None  # of the row that `fields` are of
 
 
 class Move(msgspec.Struct, frozen=True):
     """A row of `moves`: what a document was when its key changed, left by the delete for the insert under the new key.
 
-    `fields` is a JSON object of the columns that were known; `awaits` names an earlier key change that may bring the
-    others. `vectors` maps chunk hashes to stored vectors; a row to be written has none, for the store takes them from
-    the chunks that go, and where the row had moved before in the same batch, from those `documents` and the rows of
-    `moves` that are named `earlier`.
+    `fields` is a JSON object of the columns that were known, of a row of that `layout`; `awaits` names an earlier key
+    change that may bring the others. `vectors` maps chunk hashes to stored vectors; a row to be written has none, for
+    the store takes them from the chunks that go, and where the row had moved before in the same batch, from those
+    `documents` and the rows of `moves` that are named `earlier`.
     """
 
     id: bytes
     fields: bytes
     awaits: bytes | None = None
+    layout: bytes | None = None
     vectors: Mapping[bytes, Any] = {}
     documents: tuple[int, ...] = ()
     earlier: tuple[bytes, ...] = ()
@@ -114,6 +116,7 @@ class DocumentWrite(msgspec.Struct, frozen=True):
     kept: int = 0  # chunk rows that need no new vector, relabelled or untouched
     failure: Failure | None = None
     was_failed: bool = False  # a failed_documents row of this document is to be removed
+    layout: bytes | None = None  # of the row that `fields` are of
     awaits: bytes | None = None  # the key change that may bring the fields an incomplete document lacks
     leaves: tuple[Move, ...] = ()
     used: tuple[bytes, ...] = ()  # ids of `moves` rows that are not needed any more

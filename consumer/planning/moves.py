@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from consumer.events import Order
+from consumer.events import Columns, Order, is_same, layout_of
 from consumer.planning.model import DocumentKey, Move, StoredDetail, StoredDocument
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
@@ -34,11 +34,13 @@ def move_id(new_key: DocumentKey, old_key: DocumentKey, order: Order) -> bytes:
 @dataclass(slots=True)
 class Leaving:
     """A delete by a key change. `fields` are the row's last-known values, those in `holes` still to be taken from
-    `origin`. `taken`: by an insert of the same batch, so that no row of `moves` is needed."""
+    `origin`; `columns` are all of that row's. `taken`: by an insert of the same batch, so that no row of `moves` is
+    needed."""
 
     id: bytes
     fields: dict[str, Any]
     holes: frozenset[str]
+    columns: Columns
     origin: Origin
     taken: bool = False
 
@@ -91,11 +93,13 @@ def awaited(arrivings: Iterable[Arriving], details: Details) -> set[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Fields, the key change that may bring more of them, and the rows of `moves` that some were taken from."""
+    """Fields, the key change that may bring more of them, the rows of `moves` that some were taken from, and the layout
+    of the row that they are of."""
 
     fields: Mapping[str, Any] = field(default_factory=dict)
     awaits: bytes | None = None
     used: tuple[bytes, ...] = ()
+    layout: bytes | None = None
 
 
 def known(origin: Origin, details: Details, moves: Moves) -> Known:
@@ -105,13 +109,23 @@ def known(origin: Origin, details: Details, moves: Moves) -> Known:
     inside = isinstance(last, Arriving) and last.leaving is not None  # all there is to know, or a circle
     given = Known() if inside else _outside(last, details, moves)
     for leaving in reversed(passed):
-        given = _filled(leaving.fields, leaving.holes, given)
+        given = _filled(leaving.fields, leaving.holes, leaving.columns, given)
     return given
 
 
-def filled(fields: Mapping[str, Any], holes: frozenset[str], origin: Origin, details: Details, moves: Moves) -> Known:
-    """`fields` with the holes taken from `origin`, as far as it can give them: those it cannot are missing."""
-    return _filled(fields, holes, known(origin, details, moves)) if holes else Known(fields)
+def filled(
+    fields: Mapping[str, Any],
+    holes: frozenset[str],
+    columns: Columns,
+    origin: Origin,
+    details: Details,
+    moves: Moves,
+) -> Known:
+    """`fields` with the holes taken from `origin`, as far as it can give them: those it cannot are missing.
+
+    It can give none that may have been another column's by then: see events/layout.py.
+    """
+    return _filled(fields, holes, columns, known(origin, details, moves) if holes else Known())
 
 
 def left_behind(
@@ -120,11 +134,12 @@ def left_behind(
     """The rows of `moves` to write, of key changes whose insert is not in this batch; and those that go into them."""
     for leaving in {leaving.id: leaving for leaving in leavings}.values():
         if not leaving.taken:
-            last = filled(leaving.fields, leaving.holes, leaving.origin, details, moves)
+            last = filled(leaving.fields, leaving.holes, leaving.columns, leaving.origin, details, moves)
             before = list(_arrived(leaving.origin))
             documents = tuple(each.old.document_id for each in before if each.old)
             earlier = tuple(each.id for each in before)
-            move = Move(leaving.id, _encode(last.fields), last.awaits, documents=documents, earlier=earlier)
+            fields = _encode(last.fields)
+            move = Move(leaving.id, fields, last.awaits, last.layout, documents=documents, earlier=earlier)
             yield move, last.used
 
 
@@ -153,35 +168,44 @@ def _passed(origin: Origin) -> Iterator[Leaving]:
         origin = origin.leaving.origin
 
 
-def _filled(fields: Mapping[str, Any], holes: frozenset[str], given: Known) -> Known:
+def _filled(fields: Mapping[str, Any], holes: frozenset[str], columns: Columns, given: Known) -> Known:
+    layout = layout_of(columns)
+    packed = layout.packed if layout is not None else given.layout
     if not holes:
-        return Known(fields)
+        return Known(fields, layout=packed)
     values = {name: value for name, value in fields.items() if name not in holes}
-    values |= {name: value for name, value in given.fields.items() if name in holes}
-    return Known(values, given.awaits, given.used)
+    values |= {name: value for name, value in _still(given.fields, packed, given.layout).items() if name in holes}
+    return Known(values, given.awaits, given.used, packed)
 
 
 def _outside(origin: Origin, details: Details, moves: Moves) -> Known:
     """What is known outside of this batch: stored, or left in `moves`."""
     if isinstance(origin, StoredDocument):
         detail = details.get(origin.document_id)
-        return _over(_fields(detail.fields), detail.awaits, moves) if detail else Known()
+        return _over(_fields(detail.fields), detail.layout, detail.awaits, moves) if detail else Known()
     if origin is None:
         return Known()
     if origin.id in moves or origin.stored is None:
-        return _over({}, origin.id, moves)
+        return _over({}, None, origin.id, moves)
     tried = _outside(origin.stored, details, moves)
     return replace(tried, awaits=tried.awaits or origin.id)
 
 
-def _over(fields: Mapping[str, Any], awaits: bytes | None, moves: Moves) -> Known:
+def _over(fields: Mapping[str, Any], layout: bytes | None, awaits: bytes | None, moves: Moves) -> Known:
     """`fields` over those of the awaited row of `moves`, and of the rows that this one awaits in its turn."""
     used: list[bytes] = []
     while awaits is not None and (move := moves.get(awaits)) is not None and awaits not in used:
-        fields = {**_fields(move.fields), **fields}
+        fields, layout = {**_still(_fields(move.fields), layout, move.layout), **fields}, layout or move.layout
         used.append(awaits)
         awaits = move.awaits
-    return Known(fields, awaits, tuple(used))
+    return Known(fields, awaits, tuple(used), layout)
+
+
+def _still(fields: Mapping[str, Any], now: bytes | None, before: bytes | None) -> Mapping[str, Any]:
+    """Those that are of the same columns in a row of the layout `now` as in the earlier one that they are of."""
+    if now == before:
+        return fields
+    return {name: value for name, value in fields.items() if is_same(name, now, before)}
 
 
 def _fields(stored: bytes | None) -> Mapping[str, Any]:

@@ -215,6 +215,7 @@ class TableSettings(Section):
     source: str = Field(
         "", description="name of the source; default: the topic. For a routed topic: <topic.prefix>.<schema>.<table>"
     )
+    topic_prefix: str = Field("", description="the connector's topic.prefix, where it contains a dot")
     format: Literal["auto", "json", "avro"] = "auto"
     when: str | None = Field(None, description="rows that do not match are not in the index")
     text: str = Field(description="sandboxed Jinja2 over the row's columns")
@@ -232,12 +233,21 @@ class TableSettings(Section):
             return {**value, "source": value.get("topic", "")}
         return value
 
+    @model_validator(mode="after")
+    def _prefix_begins_a_name(self) -> TableSettings:
+        begins = (name.startswith(f"{self.topic_prefix}.") for name in (self.topic, self.source))
+        if self.topic_prefix and not any(begins):
+            raise ValueError(f"topic_prefix {self.topic_prefix} is that of neither topic nor source")
+        return self
+
     @property
     def prefix(self) -> str:
         """The connector's `topic.prefix`, by which its heartbeat topic is named.
 
         A routed topic says nothing of it: then `source` is written as `<prefix>.<schema>.<table>`.
         """
+        if self.topic_prefix:
+            return self.topic_prefix
         return (self.source if self.source.count(".") >= 2 else self.topic).split(".", 1)[0]
 
 

@@ -14,12 +14,12 @@ from consumer.source.reader import Reader, end_offsets, first_offsets
 
 
 def cluster(broker: Broker) -> tuple[int, dict[str, int]]:
-    """How many brokers there are, and the partitions of every topic."""
+    """How many brokers there are, and how many partitions every topic has; 0 where none has a leader yet."""
     try:
         known = broker.admin.list_topics(timeout=TIMEOUT_SECONDS)
     except KafkaException as error:
         raise fault_of(error.args[0], broker.servers) from None
-    return len(known.brokers), {name: len(topic.partitions) for name, topic in known.topics.items() if not topic.error}
+    return len(known.brokers), {name: len(topic.partitions) for name, topic in known.topics.items()}
 
 
 def topic_settings(broker: Broker, topics: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -34,7 +34,8 @@ SELECT current_setting('server_version_num')::int, current_setting('wal_level'),
 """
 # The connector writes `_` for what a topic's name cannot hold.
 _TABLES = """
-SELECT w.schema, w.name, c.oid, n.nspname, c.relname, c.relkind = 'p', c.relreplident,
+SELECT w.schema, w.name, c.oid, n.nspname, c.relname, format('%%I.%%I', n.nspname, c.relname), c.relkind = 'p',
+       c.relreplident,
        EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indisprimary)
 FROM unnest(%s::text[], %s::text[]) AS w (schema, name)
 JOIN pg_namespace AS n ON regexp_replace(n.nspname, '[^A-Za-z0-9._-]', '_', 'g') = w.schema
@@ -44,7 +45,7 @@ JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p')
 # Of an array its element, of a domain what it is made from.
 _COLUMNS = """
 SELECT a.attrelid, a.attname, format_type(a.atttypid, a.atttypmod), coalesce(e.typname, t.typname),
-       coalesce(e.typtype, t.typtype)::text, e.oid IS NOT NULL, a.attstorage <> 'p'
+       coalesce(e.typtype, t.typtype)::text, e.oid IS NOT NULL, a.attstorage <> 'p', a.attgenerated <> ''
 FROM pg_attribute AS a
 JOIN pg_type AS d ON d.oid = a.atttypid
 JOIN pg_type AS t ON t.oid = coalesce(nullif(d.typbasetype, 0), d.oid)
@@ -92,6 +93,7 @@ class Column(NamedTuple):
     kind: str
     array: bool
     large: bool
+    generated: bool = False
 
 
 class Published(NamedTuple):
@@ -106,9 +108,9 @@ class Published(NamedTuple):
 
 @dataclass(frozen=True)
 class SourceTable:
-    """One table as the source has it; `identity` is pg_class.relreplident: d, n, f or i."""
+    """One table as the source has it: `name` with its schema as SQL writes it, `identity` pg_class.relreplident (d, n,
+    f or i)."""
 
-    schema: str
     name: str
     partitioned: bool
     identity: str
@@ -172,9 +174,9 @@ class SourceDatabase:
             published.setdefault((schema, name), []).append(which)
         return {
             (schema, name): SourceTable(
-                real, table, parts, identity, key, columns[oid], tuple(published.get((real, table), ()))
+                written, parts, identity, key, columns[oid], tuple(published.get((real, table), ()))
             )
-            for schema, name, oid, real, table, parts, identity, key in found
+            for schema, name, oid, real, table, written, parts, identity, key in found
         }
 
     def _rows(self, statement: str, values: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -42,8 +43,9 @@ class SchemaRegistry:
         self._awaited_since: float | None = None  # on the monotonic clock
 
     def check(self) -> None:
-        """Raises RegistryWait where nothing answers, or access is refused."""
-        self._http.get(f"{self._url}/schemas/types")
+        """Raises RegistryWait where nothing answers, access is refused, or what answers is no registry."""
+        with suppress(Reject):  # a schema of another kind: it is a registry
+            self._confluent(f"schemas/ids/{_LARGEST['content']}")
 
     def schemas(self, refs: Collection[SchemaRef]) -> dict[SchemaRef, AvroSchema | Reject]:
         """The schema of each; a Reject where it is no Avro, or was unknown for too long.
@@ -146,8 +148,9 @@ class SchemaRegistry:
 
     def _elsewhere(self) -> RegistryWait:
         return RegistryWait(
-            f"What answers at {self._url} is no schema registry: registry.url must be that of a Confluent-compatible "
-            "API, which for Apicurio ends with /apis/ccompat/v7."
+            f"What answers at {self._url} is no schema registry.",
+            "It does not speak the Confluent-compatible API.",
+            "Correct registry.url; that of Apicurio ends with /apis/ccompat/v7.",
         )
 
 

@@ -100,7 +100,11 @@ class Http:
                 "The credentials are missing or not allowed to read schemas.",
                 "Set registry.user and registry.password, or registry.token.",
             )
-        return RegistryWait(f"{where} answers with status {status}.")
+        return RegistryWait(
+            f"{where} answers with status {status}.",
+            "It is starting or in trouble, or something in between answers in its place.",
+            "Look into its log, or correct registry.url.",
+        )
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -12,6 +12,7 @@ from consumer.store.model import (
     Fenced,
     Generation,
     IndexStatus,
+    KeyChange,
     Outcome,
     Reason,
     SearchHit,
@@ -23,6 +24,7 @@ from consumer.store.model import (
     VectorSpace,
     Wanted,
 )
+from consumer.store.rekey import key_change, rekey
 from consumer.store.store import Store
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "Fenced",
     "Generation",
     "IndexStatus",
+    "KeyChange",
     "Outcome",
     "Phase",
     "Reason",
@@ -52,7 +55,9 @@ __all__ = [
     "VectorSpace",
     "Wanted",
     "build_index",
+    "key_change",
     "migrate",
     "pending",
+    "rekey",
     "too_old",
 ]

@@ -65,13 +65,18 @@ def acquire(
         connection.execute("SELECT pg_advisory_xact_lock(%s::bigint)", [lock_key(schema, "groups")])
         other = connection.execute(_OTHER_GROUP, [group, JOB])
         rows = connection.execute(_ACQUIRE, named)
-    _refuse_other(other.fetchone(), group)
+    _refuse(other.fetchone(), group)
     acquired = {TopicPartition(row[0], row[1]): Acquired(row[2], row[3]) for row in rows}
     missing = [wanted for wanted in partitions if TopicPartition(wanted.topic, wanted.partition) not in acquired]
     if missing:
         raise _not_there(missing[0], offsets(connection, group))
     connection.execute("COMMIT")
     return acquired
+
+
+def refuse_other(connection: Connection[Any], group: str) -> None:
+    """`Stop` where the schema belongs to another group."""
+    _refuse(connection.execute(_OTHER_GROUP, [group, JOB]).fetchone(), group)
 
 
 def offsets(connection: Connection[Any], group: str | None) -> list[StoredOffset]:
@@ -95,7 +100,7 @@ def heartbeats(connection: Connection[Any]) -> dict[str, int]:
     return dict(connection.execute(_HEARTBEATS).fetchall())
 
 
-def _refuse_other(row: tuple[str] | None, group: str) -> None:
+def _refuse(row: tuple[str] | None, group: str) -> None:
     if row and not group.startswith(JOB):
         raise Stop(
             f"The schema belongs to the group {row[0]}, this is {group}.",

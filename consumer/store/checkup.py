@@ -10,37 +10,42 @@ from typing import Any, NamedTuple, Self
 
 import psycopg
 
-from consumer.store import migrations
+from consumer.store import keys, migrations
 from consumer.store.faults import Phase, translated
+from consumer.store.model import KeyChange
 from consumer.store.session import connect, target
 
 _WRITTEN = ("SELECT", "INSERT", "UPDATE", "DELETE")
-_READ = ("generations", "schema_migrations")
+_READ = ("generations", "schema_migrations", "chunks")
 
-_USAGE = """
-SELECT current_user::text, n.oid IS NOT NULL, coalesce(has_schema_privilege(n.oid, 'USAGE'), false),
+_RIGHTS = """
+SELECT quote_ident(current_user), quote_ident(w.schema), quote_ident(current_database()),
+       quote_ident(pg_get_userbyid(n.nspowner)), coalesce(has_schema_privilege(n.oid, 'USAGE'), false),
        CASE WHEN n.oid IS NULL THEN has_database_privilege(current_database(), 'CREATE')
             ELSE has_schema_privilege(n.oid, 'CREATE') END
-FROM (SELECT to_regnamespace(quote_ident(%s)) AS oid) AS n
+FROM (SELECT %s::text) AS w (schema)
+LEFT JOIN pg_namespace AS n ON n.nspname = w.schema
 """
 _LACKING = r"""
 SELECT c.relname, p.name
 FROM pg_class AS c
 CROSS JOIN unnest(%(privileges)s::text[]) AS p (name)
-WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relkind IN ('r', 'p')
+WHERE c.relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND c.relkind IN ('r', 'p', 'v')
   AND (c.relname = ANY(%(written)s) OR c.relname ~ '^chunks_\d+$' OR (c.relname = ANY(%(read)s) AND p.name = 'SELECT'))
   AND NOT has_table_privilege(c.oid, p.name)
 ORDER BY c.relname, p.name
 """
 # To own, or to be allowed to become the owner by SET ROLE: before PostgreSQL 16 every member may.
-_FOREIGN = """
-SELECT c.relname, pg_get_userbyid(c.relowner)
+_FOREIGN = r"""
+SELECT c.relname, quote_ident(pg_get_userbyid(c.relowner))
 FROM pg_class AS c
 WHERE c.relnamespace = to_regnamespace(quote_ident(%s)) AND c.relkind IN ('r', 'p')
+  AND (c.relname = ANY(%s) OR c.relname ~ '^chunks_\d+$')
   AND NOT pg_has_role(c.relowner, CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER'
                                        ELSE 'SET' END)
 ORDER BY c.relname
 """
+_KEY_CHANGES = "SELECT source, key_columns, next_key_columns FROM tables WHERE next_key_columns IS NOT NULL ORDER BY 1"
 _CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 
@@ -54,10 +59,13 @@ class Server(NamedTuple):
 
 
 class Rights(NamedTuple):
-    """A role and the schema: whether it exists, and whether the role may use it and create in it (or create it)."""
+    """A role and the schema. Names are as SQL writes them; `owner` None: there is no such schema. `create`: the role
+    may create in the schema, or the schema itself where there is none."""
 
     role: str
-    exists: bool
+    schema: str
+    database: str
+    owner: str | None
     usage: bool
     create: bool
 
@@ -102,7 +110,8 @@ class Checkup:
     def rights(self) -> Rights:
         """What the role may do with the schema itself."""
         with self._session() as connection:
-            return Rights(*(connection.execute(_USAGE, [self._target.schema]).fetchone() or ("", False, False, False)))
+            (row,) = connection.execute(_RIGHTS, [self._target.schema]).fetchall()
+            return Rights(*row)
 
     def unapplied(self) -> list[str] | None:
         """Migrations of this version that are not applied; None where none ever was."""
@@ -124,14 +133,20 @@ class Checkup:
         return dict(found)
 
     def foreign(self) -> dict[str, str]:
-        """Table -> its owner, of those that this role neither owns nor may own by SET ROLE."""
+        """Our table -> its owner as SQL writes it, of those that this role neither owns nor may own by SET ROLE."""
+        ours = [*migrations.WRITABLE, *_READ]
         with self._session() as connection:
-            return dict(connection.execute(_FOREIGN, [self._target.schema]).fetchall())
+            return dict(connection.execute(_FOREIGN, [self._target.schema, ours]).fetchall())
 
     def holds_chunks(self) -> bool:
         """Whether there is anything to search."""
         with self._session() as connection:
             return connection.execute("SELECT EXISTS (SELECT FROM chunks)").fetchone() == (True,)
+
+    def key_changes(self) -> dict[str, KeyChange]:
+        """Source -> the change of its key on which consumers stopped; how many documents it concerns is not counted."""
+        with self._session() as connection:
+            return {source: keys.described(old, new) for source, old, new in connection.execute(_KEY_CHANGES)}
 
     @contextmanager
     def _session(self) -> Iterator[psycopg.Connection[Any]]:

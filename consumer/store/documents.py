@@ -20,6 +20,7 @@ _WRITTEN: tuple[tuple[str, Kind, Callable[[DocumentWrite], Any]], ...] = (
     ("table_hash", "bytea", lambda write: None if write.state == "deleted" else write.table_hash),
     ("content_hash", "bytea", lambda write: None if write.state == "deleted" else write.content_hash),
     ("metadata", "json", lambda write: None if write.state == "deleted" else write.metadata),
+    ("layout", "bytea", lambda write: write.layout),
     ("awaits", "bytea", lambda write: write.awaits),
     ("generation", "int4", lambda write: write.generation),
     ("kafka_topic", "text", lambda write: write.order.topic),

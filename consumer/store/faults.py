@@ -117,12 +117,18 @@ def _stop(state: str, where: str, phase: Phase) -> Stop:
     if _NOT_ALLOWED.fullmatch(state):
         return _refused_login(where, phase)
     if state == "42501":
-        fix = (
-            "Use the migrator's DSN (store.migrator_dsn)."
-            if phase is Phase.MIGRATE
-            else "Run `embed-consumer migrate`, which grants what the writer needs."
+        whose = "store.migrator_dsn (by default store.dsn)" if phase is Phase.MIGRATE else "store.dsn"
+        return Stop(
+            f"Postgres at {where} denies a privilege (SQLSTATE 42501).",
+            f"The role of {whose} may not do this.",
+            "Grant what it lacks: `embed-consumer doctor` prints the statement, ops/postgres has them all.",
         )
-        return Stop(f"Postgres at {where} denies a privilege (SQLSTATE 42501).", "The role may not do this.", fix)
+    if state == "42P07" and phase is Phase.MIGRATE:
+        return Stop(
+            f"Postgres at {where} has a table of that name in the schema already (SQLSTATE 42P07).",
+            "The schema is another program's, which owns it.",
+            "Set store.schema (EMBEDDING_STORE__SCHEMA) to a schema of its own.",
+        )
     if _NOT_MIGRATED.fullmatch(state):
         return Stop(
             f"Postgres at {where} lacks a table or column (SQLSTATE {state}).",

@@ -23,7 +23,7 @@ JOIN documents AS d ON d.key_hash = wanted.key_hash AND d.source = wanted.source
 """
 
 _DETAIL = (
-    "SELECT document_id, version, fields::text, content_hash, metadata::text, awaits FROM documents"
+    "SELECT document_id, version, fields::text, content_hash, metadata::text, awaits, layout FROM documents"
     " WHERE document_id = ANY(%s)"
 )
 
@@ -76,9 +76,15 @@ def details(
         chunks.setdefault(document_id, []).append(StoredChunk(chunk_hash, occurrence, chunk_no))
     return {
         document_id: StoredDetail(
-            version, _encoded(fields), content_hash, _encoded(metadata), tuple(chunks.get(document_id, ())), awaits
+            version,
+            _encoded(fields),
+            content_hash,
+            _encoded(metadata),
+            tuple(chunks.get(document_id, ())),
+            awaits,
+            layout,
         )
-        for document_id, version, fields, content_hash, metadata, awaits in documents
+        for document_id, version, fields, content_hash, metadata, awaits, layout in documents
     }
 
 

@@ -100,7 +100,7 @@ class Reason(NamedTuple):
 
 @dataclass(frozen=True)
 class Applied:
-    """The transaction is committed. `dropped` are writes older than a truncate of their source: forget them.
+    """The transaction is committed. `dropped` are writes older than a truncate or the key of their source: forget them.
 
     `truncated` are sources whose truncate took effect (an older, redelivered one is ignored): forget what is known of
     their documents. `deleted` are chunks by source, those of documents that went whole included.
@@ -134,6 +134,14 @@ class Conflict:
 
 
 Outcome = Applied | Fenced | Conflict
+
+
+class KeyChange(NamedTuple):
+    """A source's key in words, before and after a change that stopped the consumers. `documents` have the old one."""
+
+    old: str
+    new: str
+    documents: int
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ WITH RECURSIVE chain AS (
     UNION
     SELECT m.move_id, m.awaits FROM chain JOIN moves AS m ON m.move_id = chain.awaits
 )
-SELECT m.move_id, m.fields::text, m.awaits, m.chunk_hashes, m.vectors, m.generation
+SELECT m.move_id, m.fields::text, m.awaits, m.layout, m.chunk_hashes, m.vectors, m.generation
 FROM chain JOIN moves AS m USING (move_id)
 """
 
@@ -36,11 +36,12 @@ WITH lent (move_id, chunk_hash, vector) AS (
 ), c AS (
     SELECT move_id, array_agg(chunk_hash) AS hashes, array_agg(vector) AS vectors FROM lent GROUP BY move_id
 )
-INSERT INTO moves AS m (move_id, fields, awaits, generation, chunk_hashes, vectors)
-SELECT leaving.move_id, leaving.fields, leaving.awaits, {generation},
+INSERT INTO moves AS m (move_id, fields, awaits, layout, generation, chunk_hashes, vectors)
+SELECT leaving.move_id, leaving.fields, leaving.awaits, leaving.layout, {generation},
        coalesce(c.hashes, '{{}}'), coalesce(c.vectors, '{{}}')
-FROM unnest(%s, %s, %s) AS leaving (move_id, fields, awaits) LEFT JOIN c USING (move_id)
-ON CONFLICT (move_id) DO UPDATE SET fields = excluded.fields, awaits = excluded.awaits, left_at = now()
+FROM unnest(%s, %s, %s, %s) AS leaving (move_id, fields, awaits, layout) LEFT JOIN c USING (move_id)
+ON CONFLICT (move_id) DO UPDATE
+SET fields = excluded.fields, awaits = excluded.awaits, layout = excluded.layout, left_at = now()
 """)
 
 _USED = "DELETE FROM moves WHERE move_id = ANY(%s)"
@@ -82,6 +83,7 @@ def leave(connection: Connection[Any], generation: Generation, writes: Sequence[
         Array("bytea", (move.id for move, _ in leaving)),
         Array("json", (move.fields for move, _ in leaving)),
         Array("bytea", (move.awaits for move, _ in leaving)),
+        Array("bytea", (move.layout for move, _ in leaving)),
     ]
     connection.execute(statement, arrays)
 
@@ -110,6 +112,7 @@ def _move(
     move_id: bytes,
     fields: str,
     awaits: bytes | None,
+    layout: bytes | None,
     hashes: list[bytes],
     vectors: list[bytes],
     generation: int,
@@ -121,5 +124,6 @@ def _move(
         move_id,
         fields.encode(),
         awaits,
+        layout,
         {chunk_hash: vector_from(data, current.element) for chunk_hash, data in lent},
     )

@@ -14,7 +14,7 @@ from psycopg.pq import TransactionStatus
 
 from consumer.errors import Retry, Stop
 from consumer.planning import DocumentKey, Move, Plan, StoredDetail, StoredDocument
-from consumer.store import assignment, failed, generations, index, lookup, migrations, moves, search, transaction
+from consumer.store import assignment, failed, generations, index, keys, lookup, migrations, moves, search, transaction
 from consumer.store.faults import Phase, translated
 from consumer.store.model import (
     Acquired,
@@ -75,6 +75,12 @@ class Store:
 
     # --- start
 
+    def check(self, group: str) -> None:
+        """What can be told without the model: `Stop` unless this group can work here."""
+        with self._session() as connection:
+            migrations.verify(connection, self._target.schema)
+            assignment.refuse_other(connection, group)
+
     def live_generation(self, space: VectorSpace) -> Generation:
         """Verify server, extension, migrations, privileges; the live generation, which must be `space` (else Stop)."""
         with self._session() as connection:
@@ -127,7 +133,7 @@ class Store:
 
         `vectors` maps chunk hash to a float vector (1-d). A plan names a document at most once. `DataFault`: the
         database refused a value; `rehearse` halves of the plan to find the document. `Retry` after a lost COMMIT:
-        apply the SAME plan again, it is known then whether it happened.
+        apply the SAME plan again, it is known then whether it happened. `Stop`: a source's key has changed.
         """
         settled = self._settle(plan)
         if settled is not None:
@@ -234,6 +240,9 @@ class Store:
             outcome = transaction.write(connection, self._target.schema, plan, vectors)
             if not isinstance(outcome, Applied):
                 connection.execute("ROLLBACK")
+                if isinstance(outcome, keys.Rekeyed):
+                    keys.note(connection, outcome)
+                    raise outcome.stop
                 return outcome
             try:
                 tag = connection.execute("COMMIT", prepare=False).statusmessage

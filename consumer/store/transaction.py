@@ -13,7 +13,7 @@ from psycopg import Connection
 
 from consumer.errors import Stop
 from consumer.planning import Advance, DocumentWrite, Plan
-from consumer.store import chunks, documents, failed, generations, moves, truncates
+from consumer.store import chunks, documents, failed, generations, keys, moves, truncates
 from consumer.store.model import Applied, Conflict, Fenced, Generation, Outcome, TopicPartition
 from consumer.store.packing import Array
 from consumer.store.session import Session
@@ -48,13 +48,21 @@ ON CONFLICT (topic_prefix) DO UPDATE SET ts_us = greatest(h.ts_us, excluded.ts_u
 """
 
 
-def write(connection: Session, schema: str, plan: Plan, vectors: Mapping[bytes, np.ndarray]) -> Outcome:
+def write(connection: Session, schema: str, plan: Plan, vectors: Mapping[bytes, np.ndarray]) -> Outcome | keys.Rekeyed:
     """Begin a transaction and do all of the plan. Left open: commit it if the outcome is `Applied`, else roll back."""
-    fenced, generation, markers = _begin(connection, schema, plan)
+    fenced, generation, tables = _begin(connection, schema, plan)
     if fenced:
         return Fenced(fenced)
+    keyed, markers = keys.known_from((row[0], *row[4:]) for row in tables), truncates.markers_from(tables)
+    if learned := keys.unknown(plan.writes, keyed):
+        keyed |= keys.learn(connection, learned)
+    standing, late, change = keys.standing(plan.writes, keyed)
+    if change is not None:
+        return change
     moved = truncates.effective(plan.truncates, markers)
-    kept, dropped = truncates.standing(plan.writes, {**markers, **moved})
+    kept, dropped = truncates.standing(standing, {**markers, **moved})
+    kept += [truncates.ended(item) for item in late if item.document_id is not None]
+    dropped += tuple(item.key for item in late)
     ids, missed = documents.write_documents(connection, kept)
     if missed:
         return Conflict(missed)
@@ -73,10 +81,8 @@ def held_offsets(
     return {TopicPartition(topic, partition): (epoch, offset) for topic, partition, epoch, offset in rows}
 
 
-def _begin(
-    connection: Session, schema: str, plan: Plan
-) -> tuple[frozenset[TopicPartition], Generation, dict[str, Marker]]:
-    """One round trip: begin, fence, locks, generation, markers.
+def _begin(connection: Session, schema: str, plan: Plan) -> tuple[frozenset[TopicPartition], Generation, list[Any]]:
+    """One round trip: begin, fence, locks, generation, rows of `tables`.
 
     READ COMMITTED, whatever the default: a statement behind a lock must see what the lock waited for.
     """
@@ -94,7 +100,7 @@ def _begin(
         markers = truncates.select_markers(connection, sources | emptied)
     reached = {TopicPartition(*row) for row in moved} if moved else set()
     wanted = {TopicPartition(advance.topic, advance.partition) for advance in plan.advances}
-    return frozenset(wanted - reached), _live(generation, plan.generation), truncates.markers_from(markers)
+    return frozenset(wanted - reached), _live(generation, plan.generation), markers.fetchall()
 
 
 def _live(cursor: Any, number: int) -> Generation:

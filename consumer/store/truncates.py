@@ -18,7 +18,10 @@ from consumer.planning import DocumentKey, DocumentWrite, Truncate
 from consumer.store.model import Generation
 from consumer.store.packing import Array
 
-_MARKERS = "SELECT source, truncated_ts_us, truncated_commit, truncated_lsn FROM tables WHERE source = ANY(%s)"
+_MARKERS = """
+SELECT source, truncated_ts_us, truncated_commit, truncated_lsn, key_columns, keyed_since_us
+FROM tables WHERE source = ANY(%s)
+"""
 
 _MARK = """
 INSERT INTO tables (source, truncated_ts_us, truncated_commit, truncated_lsn) VALUES (%s, %s, %s, %s)
@@ -83,15 +86,16 @@ def lock(connection: Connection[Any], schema: str, shared: Iterable[str], exclus
 
 
 def select_markers(connection: Connection[Any], sources: Iterable[str]) -> Any:
-    """Ask for the markers (the cursor); only what is read under the locks counts."""
+    """Ask for markers and keys (the cursor); only what is read under the locks counts."""
     return connection.execute(_MARKERS, [Array("text", sorted(set(sources)))])
 
 
-def markers_from(cursor: Any) -> dict[str, Marker]:
-    """The answer to `select_markers`."""
+def markers_from(rows: Iterable[Any]) -> dict[str, Marker]:
+    """The answer to `select_markers`, without the keys."""
     return {
         source: Marker(ts_us, None if commit is None or lsn is None else (commit, lsn))
-        for source, ts_us, commit, lsn in cursor
+        for source, ts_us, commit, lsn, *_ in rows
+        if ts_us is not None
     }
 
 
@@ -119,11 +123,12 @@ def standing(writes: Iterable[DocumentWrite], markers: Markers) -> tuple[list[Do
             continue
         older.append(write.key)
         if write.document_id is not None:
-            kept.append(_ended(write))
+            kept.append(ended(write))
     return kept, tuple(older)
 
 
-def _ended(write: DocumentWrite) -> DocumentWrite:
+def ended(write: DocumentWrite) -> DocumentWrite:
+    """The write as the end of a stored document."""
     return msgspec.structs.replace(
         write, state="deleted", fields=None, fields_complete=False, fields_hash=None, table_hash=None,
         content_hash=None, metadata=None, insert=(), update=(), delete=(), delete_all=True, failure=None,

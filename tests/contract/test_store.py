@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 
 from consumer.errors import Stop
-from consumer.planning import DocumentWrite, Failure, Move, RejectedEvent, StoredDocument, Truncate
+from consumer.planning import (
+    DocumentWrite,
+    Failure,
+    Move,
+    RejectedEvent,
+    StoredDocument,
+    Truncate,
+    document_key,
+)
 from consumer.store import Applied, Conflict, DataFault, Fenced, Generation, Outcome, Selector, TopicPartition, Wanted
 from tests.integration.postgres import throwaway_postgres
 from tests.integration.store_bench import (
@@ -155,13 +163,13 @@ def test_only_the_epoch_that_holds_a_partition_moves_it_and_only_from_where_it_s
 
 
 def test_a_document_is_read_back_as_written(bench: Either) -> None:
-    bench.applied(write(1, 4, insert=(chunk("a"), chunk("b", 1), chunk("a", 2, 1))))
+    bench.applied(write(1, 4, layout=b"n\0\1", insert=(chunk("a"), chunk("b", 1), chunk("a", 2, 1))))
     head = bench.stored(1)
     assert (head.version, head.state, head.order, head.fields_hash) == (1, "embedded", order(4), b"f" * 16)
     assert (head.fields_complete, head.table_hash, head.generation) == (True, b"t" * 16, 1)
     detail = bench.store.details(bench.generation, [head.document_id])[head.document_id]
     assert (detail.version, detail.fields, detail.content_hash) == (1, b'{"title":"t1"}', b"c" * 16)
-    assert (detail.metadata, detail.awaits) == (b'{"price":1}', None)
+    assert (detail.metadata, detail.awaits, detail.layout) == (b'{"price":1}', None, b"n\0\1")
     assert detail.chunks == (kept("a", 0), kept("b", 1), kept("a", 2, 1))
     found = bench.store.vectors(bench.generation, [(head.document_id, chunk_hash("b")), (head.document_id, b"?" * 16)])
     assert found.keys() == {chunk_hash("b")}
@@ -280,12 +288,15 @@ def test_an_event_that_cannot_be_read_outlives_a_truncate(bench: Either) -> None
 def test_what_a_delete_leaves_is_found_with_what_it_awaits_until_it_is_used_or_a_week_old(bench: Either) -> None:
     bench.applied(write(1, 1, insert=(chunk("one"), chunk("two", 1))), write(7, 1))
     bench.applied(
-        msgspec.structs.replace(delete(1, 5, bench.stored(1)), leaves=(Move(MOVE, b'{"title":"t"}', OTHER_MOVE),)),
+        msgspec.structs.replace(
+            delete(1, 5, bench.stored(1)), leaves=(Move(MOVE, b'{"title":"t"}', OTHER_MOVE, b"n\0\1"),)
+        ),
         msgspec.structs.replace(delete(7, 5, bench.stored(7)), leaves=(Move(OTHER_MOVE, b'{"body":"b"}'),)),
     )
     found = bench.store.moves(bench.generation, [MOVE, b"?" * 16])
     assert found.keys() == {MOVE, OTHER_MOVE}
-    assert (found[MOVE].fields, found[MOVE].awaits) == (b'{"title":"t"}', OTHER_MOVE)
+    assert (found[MOVE].fields, found[MOVE].awaits, found[MOVE].layout) == (b'{"title":"t"}', OTHER_MOVE, b"n\0\1")
+    assert found[OTHER_MOVE].layout is None
     np.testing.assert_allclose(found[MOVE].vectors[chunk_hash("two")], VECTORS[chunk_hash("two")])
     bench.applied(write(2, 6, used=(MOVE,)))
     assert bench.store.moves(bench.generation, [MOVE, OTHER_MOVE]).keys() == {OTHER_MOVE}
@@ -329,6 +340,51 @@ def test_who_was_given_up_on_is_tried_once_more_when_its_key_change_is_there(ben
     bench.applied(msgspec.structs.replace(delete(1, 5, bench.stored(1)), leaves=(Move(MOVE, b"{}"),)))
     assert [(row.key, row.state) for row in bench.store.claim_failed(10)] == [(key(2), "dead")]
     assert bench.store.claim_failed(10) == []
+
+
+# --- another primary key
+
+
+def rekeyed(number: int, offset: int, **changes: Any) -> DocumentWrite:
+    """A row of the table after its primary key has got a second column."""
+    source_key = b'{"id":%d,"shop":1}' % number
+    changes = {"key": document_key(SOURCE, source_key), "source_key": source_key, **changes}
+    return write(number, offset, **changes)
+
+
+def test_a_write_under_another_key_stops_whoever_it_comes_from(bench: Either) -> None:
+    bench.acquire()
+    bench.applied(write(1, 1, insert=(chunk("one"),)), advance=advance(0, 2))
+    again = plan(rekeyed(1, 5, insert=(chunk("one"),)), write(2, 4), advance=advance(2, 6))
+    for _ in range(2):
+        with pytest.raises(Stop, match=rf"from \(id\) to \(id, shop\).*offset 5.*rekey --source {SOURCE}"):
+            bench.store.apply(again, VECTORS)
+    with pytest.raises(Stop, match=r"\(id\) to \(id, shop\)"):
+        bench.apply(rekeyed(1, 6, state="deleted"))
+    assert (bench.texts(1), bench.store.offsets(GROUP)[0].next_offset) == (["one"], 2)
+    bench.applied(write(1, 3, bench.stored(1)), write(3, source_key=b'{"sku":"a"}', key=key(3, "elsewhere")))
+
+
+def test_the_first_write_of_a_source_may_be_under_two_keys(bench: Either) -> None:
+    """The earlier one is the one that it had."""
+    with pytest.raises(Stop, match=r"from \(id\) to \(id, shop\).*offset 5"):
+        bench.apply(rekeyed(1, 5), rekeyed(2, 6), write(1, 2))
+
+
+def test_keys_of_the_same_columns_are_another_key_where_their_values_are_of_another_kind(bench: Either) -> None:
+    bench.applied(write(1, source_key=b'{"id":1,"part":null,"size":1.5}'))
+    alike = b'{"id":2,"part":"x","size":"NaN"}', b'{"id":3,"part":7,"size":2}'
+    bench.applied(*(write(number, source_key=source_key) for number, source_key in enumerate(alike, 2)))
+    with pytest.raises(Stop, match=r"from \(id: number, .*\) to \(id: text, "):
+        bench.apply(write(4, source_key=b'{"id":"4","part":null,"size":1}'))
+
+
+def test_what_cannot_be_read_proves_no_other_key(bench: Either) -> None:
+    """A stray record must not stop a table."""
+    for number, source_key in ((7, b'{"stray":1}'), (8, b'{"another":1}')):
+        bench.applied(msgspec.structs.replace(failing(number, 3, why=UNREADABLE), source_key=source_key))
+        bench.applied(write(number - 6, 2))
+    assert len(bench.store.list_failed()) == 2
 
 
 # --- failed documents

@@ -107,6 +107,7 @@ def test_another_group_model_or_prompt(world: World, tmp_path: Path) -> None:
     done = world.command("--group", "another")
     assert done.returncode == HALTED, done.stderr
     assert f"--group {world.name}" in done.stderr
+    assert "loading the model" not in done.stderr, "that is told before the seconds that this takes"
 
     own = world.model
     world.model = str(make_tiny_model(tmp_path / "other" / "tiny", seed=1))
@@ -136,6 +137,7 @@ def test_a_schema_that_is_not_migrated(world: World) -> None:
 
 
 def test_a_model_that_is_not_there(world: World) -> None:
+    world.migrate()
     world.model = str(world.folder / "nothing")
     done = world.command("--group", world.name)
     assert done.returncode == USAGE, done.stderr

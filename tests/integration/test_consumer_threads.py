@@ -10,7 +10,7 @@ from threading import Event
 import pytest
 
 from consumer.errors import Exit, Stop
-from consumer.operations.run import run_consumer
+from consumer.operations.run import prepare, run_consumer
 from consumer.settings import load_settings
 from tests.world import World
 
@@ -25,7 +25,7 @@ def test_the_process_ends_when_the_http_thread_dies(world: World) -> None:
     world.migrate()
     stopping, settings = Event(), load_settings(world.settings()).settings
     with ThreadPoolExecutor(1) as runner:
-        running = runner.submit(run_consumer, settings, stopping)
+        running = runner.submit(run_consumer, settings, prepare(settings), stopping)
         try:
             world.until(lambda: thread("worker_0"))  # it has joined and does chores
             ident = thread("http")

@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from psycopg import sql
 
 from consumer.local import Stack
+from consumer.store import Checkup, Phase
 from tests.integration.test_oracle_connector import wrong
 from tests.oracle import Oracle
 from tests.topic_log import read_topics
@@ -204,3 +205,74 @@ def test_a_table_without_a_key_is_refused_row_by_row_and_a_declared_key_serves(o
         }
         assert all("message.key.columns" in row["error"] for row in failed)
         assert consumer.alive()
+
+
+@pytest.mark.semantics("operations", "primary key that gets other columns, or values of another kind")
+def test_another_primary_key_stops_the_consumer_until_a_person_accepts_it(operations: World) -> None:
+    world = operations
+    table, topic = sql.Identifier(f"{world.name}_rekeyed"), world.topic("rekeyed")
+    world.source(sql.SQL("CREATE TABLE {} (id int PRIMARY KEY, shop int, title text)").format(table))
+    world.source(sql.SQL("INSERT INTO {} SELECT n, 7, 'title' || n FROM generate_series(1, 3) AS n").format(table))
+    world.tables = [{"topic": topic, "text": "{{ title }}"}]
+    world.migrate()
+    with world.consumer():
+        world.until(lambda: len(world.store("SELECT 1 FROM chunks")) == 3)
+        world.settle("rekeyed")
+    key = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}, ADD PRIMARY KEY (shop, id)")
+    world.source(key.format(table, sql.Identifier(f"{world.name}_rekeyed_pkey")))
+    world.source(sql.SQL("UPDATE {} SET title = 'edited' WHERE id = 1").format(table))
+    world.source(sql.SQL("DELETE FROM {} WHERE id = 2").format(table))
+
+    stopped = world.start()
+    assert stopped.wait() == 4
+    assert "changed from (id) to (id, shop)" in stopped.output()
+    assert f"rekey --source {topic}" in stopped.output()
+    world.processes.clear()
+    with Checkup(world.endpoints.store_dsn, world.name, Phase.WRITE) as checkup:
+        assert checkup.key_changes().keys() == {topic}
+    for flags, count in (((), 3), (("--execute",), 0)):
+        done = world.command("rekey", "--source", topic, "--json", *flags)
+        change = {"old": "id", "new": "id, shop", "documents": 3}
+        assert json.loads(done.stdout) == {"change": change, "removed": 3 - count, "executed": bool(flags)}
+        assert len(world.store("SELECT 1 FROM chunks")) == count
+    with world.consumer():
+        request_snapshot(world, "blocking", f"public.{world.name}_rekeyed")
+        wanted = [({"id": 1, "shop": 7}, "edited"), ({"id": 3, "shop": 7}, "title3")]
+        asked = "SELECT source_key, content FROM chunks ORDER BY content"
+        world.until(lambda: [(row["source_key"], row["content"]) for row in world.store(asked)] == wanted)
+
+
+@pytest.mark.semantics("TOAST", "placeholder after columns swapped names or were made anew")
+def test_columns_that_swap_their_names_give_no_wrong_text_and_an_added_one_changes_nothing(operations: World) -> None:
+    world = operations
+    table = sql.Identifier(f"{world.name}_swapped")
+    texts = {"title": "alpha " * 700, "body": "omega " * 700}
+    world.source(sql.SQL("CREATE TABLE {} (id int PRIMARY KEY, title text, body text, n int)").format(table))
+    for column in texts:
+        world.source(
+            sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET STORAGE EXTERNAL").format(table, sql.Identifier(column))
+        )
+    world.source(sql.SQL("INSERT INTO {} VALUES (1, %s, %s, 1)").format(table), list(texts.values()))
+    world.tables = [{"topic": world.topic("swapped"), "text": "{{ title }}", "metadata": ["n"]}]
+    world.migrate()
+
+    def shown() -> set[tuple[str, int]]:
+        return {
+            (row["content"][:5], row["metadata"]["n"]) for row in world.store("SELECT content, metadata FROM chunks")
+        }
+
+    with world.consumer():
+        world.until(lambda: shown() == {("alpha", 1)})
+        world.source(sql.SQL("ALTER TABLE {} ADD COLUMN note text").format(table))
+        world.source(sql.SQL("UPDATE {} SET n = 2, note = 'x'").format(table))
+        world.until(lambda: shown() == {("alpha", 2)})
+        for old, new in (("title", "old"), ("body", "title"), ("old", "body")):
+            rename = sql.SQL("ALTER TABLE {} RENAME {} TO {}")
+            world.source(rename.format(table, sql.Identifier(old), sql.Identifier(new)))
+        world.source(sql.SQL("UPDATE {} SET n = 3").format(table))
+        (failed,) = world.until(lambda: world.store("SELECT error_type FROM failed_documents"))
+        assert failed["error_type"] == "incomplete"
+        assert shown() == {("alpha", 2)}, "the last good vectors stay, and no others came"
+        request_snapshot(world, "blocking", f"public.{world.name}_swapped")
+        world.until(lambda: shown() == {("omega", 3)})
+        world.until(lambda: not world.store("SELECT 1 FROM failed_documents"))

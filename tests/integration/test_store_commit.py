@@ -85,20 +85,25 @@ def test_while_the_database_is_away_the_uncertainty_is_remembered(bench: Bench, 
     assert state(bench) == (5, [1])
 
 
+def tries_until_applied(store: Store) -> int:
+    """How often PLAN had to be applied until the store said that it is."""
+    outcome: Outcome | None = None
+    tries = 0
+    while outcome is None:
+        tries += 1
+        try:
+            outcome = store.apply(PLAN, VECTORS)
+        except Retry:
+            assert tries < 10
+    assert isinstance(outcome, Applied)
+    return tries
+
+
 def test_a_lost_transaction_that_still_holds_its_locks_is_waited_for(bench: Bench, proxy: Proxy) -> None:
     """The server believes the old session alive until it has idled in its transaction for too long."""
     with Store(proxy.dsn, bench.schema, answer_within=1) as store:
         proxy.strike("orphan", "request", holding=COMMIT)
-        outcome: Outcome | None = None
-        tries = 0
-        while outcome is None:
-            tries += 1
-            try:
-                outcome = store.apply(PLAN, VECTORS)
-            except Retry:
-                assert tries < 10
-        assert isinstance(outcome, Applied)
-        assert tries > 1
+        assert tries_until_applied(store) > 1
     assert state(bench) == (5, [1])
 
 
@@ -148,14 +153,6 @@ def test_a_database_that_falls_silent_is_given_up_in_time(bench: Bench, proxy: P
     with Store(proxy.dsn, bench.schema, answer_within=1) as store:
         store.heartbeats()
         proxy.strike("black hole", "reply" if holding == COMMIT else "request", holding=holding)
-        outcome: Outcome | None = None
-        tries = 0
-        while outcome is None:
-            tries += 1
-            try:
-                outcome = store.apply(PLAN, VECTORS)
-            except Retry:
-                assert tries < 10
-        assert isinstance(outcome, Applied)
+        tries_until_applied(store)
         assert not proxy.armed
     assert state(bench) == (5, [1])

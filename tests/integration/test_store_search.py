@@ -107,6 +107,31 @@ def test_the_index_is_built_once_and_an_invalid_leftover_is_replaced(server: str
     bench.store.close()
 
 
+WATCH_MEMORY = """
+CREATE TABLE seen AS SELECT 0::bigint AS bytes WHERE false;
+CREATE FUNCTION see() RETURNS event_trigger LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO {0}.seen VALUES (pg_size_bytes(current_setting('maintenance_work_mem'))); END $$;
+CREATE EVENT TRIGGER see ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION {0}.see();
+"""
+
+
+@pytest.mark.parametrize(("given", "kept"), [("1MB", False), ("512MB", True)])
+def test_the_index_is_built_in_as_much_memory_as_its_table_takes(server: str, given: str, kept: bool) -> None:
+    """No less than the server gives, and no more than its cache: what does not fit is built several times slower."""
+    bench, _ = filled(server, rows=2000, dimension=200)
+    taken = bench.rows("SELECT pg_table_size('chunks_1') AS n, pg_size_bytes(%s) AS given", [given])[0]
+    assert taken["n"] > 2**20
+    bench.rows(WATCH_MEMORY.format(bench.schema))
+    try:
+        limited = psycopg.conninfo.make_conninfo(server, options=f"-c maintenance_work_mem={given}")
+        assert build_index(limited, bench.schema, bench.generation).state == "ready"
+    finally:
+        bench.rows("DROP EVENT TRIGGER see")
+    wanted = taken["given"] if kept else taken["n"] // 1024 * 1024
+    assert [row["bytes"] for row in bench.rows("SELECT bytes FROM seen")] == [wanted]
+    bench.store.close()
+
+
 def test_a_build_under_way_is_seen_by_others_and_not_begun_twice(server: str) -> None:
     """A transaction that has written keeps CREATE INDEX CONCURRENTLY waiting: the build stands still to be seen."""
     bench, _ = filled(server)

@@ -15,8 +15,8 @@ from tests.topic_log import Event, Place
 
 @dataclass
 class Report:
-    """The figures of one run. `applied` counts committed events that a process lived on to log; those of failed documents
-    that were tried again, by which no position moves, are `retried`."""
+    """The figures of one run. `applied` counts committed events that a process lived on to log; those of failed
+    documents that were tried again, by which no position moves, are `retried`."""
 
     seed: int
     protocol: str

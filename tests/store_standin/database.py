@@ -20,6 +20,7 @@ from consumer.planning import (
     StoredDocument,
 )
 from consumer.store import FailedDocument, Generation, Selector, StoredOffset, TopicPartition
+from consumer.store.keys import Keyed
 from consumer.store.model import FailedState
 from consumer.store.truncates import Marker
 
@@ -58,7 +59,7 @@ class StoredRow:
         """What `details` gives."""
         chunks = sorted((StoredChunk(*place, chunk[1]) for place, chunk in self.chunks.items()), key=lambda c: c[2])
         w = self.write
-        return StoredDetail(self.version, w.fields, w.content_hash, w.metadata, tuple(chunks), w.awaits)
+        return StoredDetail(self.version, w.fields, w.content_hash, w.metadata, tuple(chunks), w.awaits, w.layout)
 
 
 class FailedDocuments:
@@ -145,6 +146,7 @@ class Database:
     documents: dict[DocumentKey, StoredRow] = field(default_factory=dict)
     offsets: dict[tuple[str, TopicPartition], StoredOffset] = field(default_factory=dict)
     markers: dict[str, Marker] = field(default_factory=dict)
+    keyed: dict[str, Keyed] = field(default_factory=dict)
     moves: dict[bytes, tuple[Move, datetime]] = field(default_factory=dict)
     failed: FailedDocuments = field(default_factory=FailedDocuments)
     heartbeats: dict[str, int] = field(default_factory=dict)

@@ -12,8 +12,8 @@ import numpy as np
 
 from consumer.errors import Stop
 from consumer.planning import Advance, DocumentKey, DocumentWrite, Plan
-from consumer.store import Applied, Conflict, DataFault, Fenced, Outcome, TopicPartition
-from consumer.store.truncates import UNREAD, Marker, effective, is_older, standing
+from consumer.store import Applied, Conflict, DataFault, Fenced, Outcome, TopicPartition, keys
+from consumer.store.truncates import UNREAD, Marker, effective, ended, is_older, standing
 from tests.store_standin.database import Database, StoredRow, Vector
 
 EMPTY = {
@@ -31,9 +31,13 @@ class Transaction:
 
     def __init__(self, database: Database, plan: Plan, vectors: Mapping[bytes, Vector]) -> None:
         self._database, self._plan, self._vectors = database, plan, vectors
+        learned = {name: keys.Keyed(columns) for name, columns in keys.unknown(plan.writes, database.keyed).items()}
+        self._keyed = database.keyed | learned
+        under_their_key, late, self._change = keys.standing(plan.writes, self._keyed)
         self._moved = effective(plan.truncates, database.markers)
-        self._kept, dropped = standing(plan.writes, {**database.markers, **self._moved})
-        self.outcome = self._outcome(dropped)
+        self._kept, dropped = standing(under_their_key, {**database.markers, **self._moved})
+        self._kept += [ended(write) for write in late if write.document_id is not None]
+        self.outcome = self._outcome((*dropped, *(write.key for write in late)))
 
     def _outcome(self, dropped: tuple[DocumentKey, ...]) -> Outcome:
         group = self._plan.group
@@ -42,6 +46,8 @@ class Transaction:
             return Fenced(frozenset(map(_place, fenced)))
         if self._plan.generation != self._database.generation.number:
             raise Stop(f"Generation {self._plan.generation} is not live any more.", "", "")
+        if self._change is not None:
+            raise self._change.stop
         if missed := frozenset(write.key for write in self._kept if not self._stands(write)):
             return Conflict(missed)
         inserted = [chunk for write in self._kept for chunk in write.insert]
@@ -61,6 +67,7 @@ class Transaction:
         """Do it."""
         assert isinstance(self.outcome, Applied)
         database, counted = self._database, self.outcome
+        database.keyed = self._keyed
         for advance in self._plan.advances:
             key = self._plan.group, _place(advance)
             database.offsets[key] = replace(database.offsets[key], next_offset=advance.end, updated_at=database.now)

@@ -14,10 +14,11 @@ from consumer.operations.doctor.connect import judge_connector, look
 from consumer.operations.doctor.examine import Part
 from consumer.operations.doctor.finding import asked, failed, passed, skipped, warned
 from consumer.operations.doctor.here import judge_clock, judge_port
-from consumer.operations.doctor.kafka import judge_heartbeat, judge_offsets, judge_topic
+from consumer.operations.doctor.kafka import judge_absence, judge_heartbeat, judge_offsets, judge_topic
 from consumer.operations.doctor.store import (
     judge_failed,
     judge_index,
+    judge_keys,
     judge_migrations,
     judge_migrator,
     judge_server,
@@ -25,13 +26,13 @@ from consumer.operations.doctor.store import (
 )
 from consumer.operations.offsets import Position
 from consumer.settings import Settings
-from consumer.store import Generation, IndexStatus, Rights, Server
+from consumer.store import Generation, IndexStatus, KeyChange, Rights, Server
 
 TOPIC = "shop.public.products"
 WEEK = {"cleanup.policy": "delete", "retention.ms": "604800000", "retention.bytes": "-1"}
 AT = Position(TOPIC, 0, "id", 5, 5, 0, 9)
 GENERATION = Generation(1, "live", b"", "m", 32, "vector", "cosine", 16, 64, "chunks_1")
-RIGHTS = Rights("embedder", True, True, True)
+RIGHTS = Rights("embedder", "e", "vectors", "owner", True, True)
 
 
 @pytest.mark.parametrize(
@@ -47,15 +48,24 @@ RIGHTS = Rights("embedder", True, True, True)
     ],
 )
 def test_a_topic_must_keep_deletes_for_a_day(kept: dict[str, str] | None, verdict: str, fix: str) -> None:
-    finding = judge_topic(TOPIC, {TOPIC: 3}, kept)
+    finding = judge_topic(TOPIC, 3, kept)
     assert finding.verdict == verdict
     assert fix in finding.fix
     assert "partitions: 3" in finding.what
 
 
-def test_a_missing_topic_names_the_one_that_was_meant() -> None:
-    finding = judge_topic("shop.public.product", {TOPIC: 1}, None)
-    assert (finding.verdict, TOPIC in finding.fix) == ("fail", True)
+def test_a_missing_topic_names_the_one_that_was_meant_if_no_other_table_has_it_and_the_source_has_no_such_table() -> (
+    None
+):
+    wrong = judge_absence("shop.public.product", False, {TOPIC})
+    assert (wrong.verdict, f"Did you mean {TOPIC}?" in wrong.fix) == ("fail", True)
+    assert "Did you mean" not in judge_absence("shop.public.product", False, set()).fix
+    quiet = judge_absence("shop.public.product", True, {TOPIC})
+    assert (quiet.verdict, "Did you mean" in quiet.fix, "first row" in quiet.fix) == ("warn", False, True)
+
+
+def test_a_topic_without_a_leader() -> None:
+    assert judge_topic(TOPIC, 0, WEEK).verdict == "fail"
 
 
 @pytest.mark.parametrize(
@@ -113,15 +123,15 @@ def test_migrations_and_privileges() -> None:
     assert judge_migrations("e", []).verdict == "pass"
     assert "migrate" in judge_migrations("e", ["0002_more"]).fix
     assert "migrate" in judge_migrations("e", None).fix
-    assert judge_writer("e", RIGHTS, {}).verdict == "pass"
-    assert "migrate" in judge_writer("e", RIGHTS._replace(exists=False, usage=False), {}).fix
-    assert "GRANT USAGE ON SCHEMA e TO embedder;" in judge_writer("e", RIGHTS._replace(usage=False), {}).fix
-    lacking = judge_writer("e", RIGHTS, {"documents": ["DELETE", "INSERT"]})
+    assert judge_writer(RIGHTS, {}).verdict == "pass"
+    assert "migrate" in judge_writer(RIGHTS._replace(owner=None, usage=False), {}).fix
+    assert "As owner: GRANT USAGE ON SCHEMA e TO embedder;" in judge_writer(RIGHTS._replace(usage=False), {}).fix
+    lacking = judge_writer(RIGHTS, {"documents": ["DELETE", "INSERT"]})
     assert "GRANT DELETE, INSERT ON e.documents TO embedder;" in lacking.fix
-    assert judge_migrator("e", RIGHTS, {}).verdict == "pass"
-    assert "GRANT CREATE ON SCHEMA e" in judge_migrator("e", RIGHTS._replace(create=False), {}).fix
-    assert "GRANT CREATE ON DATABASE" in judge_migrator("e", RIGHTS._replace(create=False, exists=False), {}).fix
-    assert "GRANT owner TO embedder;" in judge_migrator("e", RIGHTS, {"chunks_1": "owner"}).fix
+    assert judge_migrator(RIGHTS, {}).verdict == "pass"
+    assert "GRANT CREATE ON SCHEMA e TO embedder;" in judge_migrator(RIGHTS._replace(create=False), {}).fix
+    assert "ON DATABASE vectors TO embedder;" in judge_migrator(RIGHTS._replace(create=False, owner=None), {}).fix
+    assert "GRANT owner TO embedder;" in judge_migrator(RIGHTS, {"chunks_1": "owner"}).fix
 
 
 @pytest.mark.parametrize(
@@ -136,6 +146,13 @@ def test_migrations_and_privileges() -> None:
 )
 def test_the_vector_index(status: IndexStatus, chunks: bool, verdict: str) -> None:
     assert judge_index(GENERATION, status, chunks).verdict == verdict
+
+
+def test_a_key_on_which_the_consumer_has_stopped() -> None:
+    assert [finding.verdict for finding in judge_keys({})] == ["pass"]
+    [finding] = judge_keys({"shop.public.products": KeyChange("id", "id, shop", 0)})
+    assert (finding.verdict, "(id) to (id, shop)" in finding.what) == ("fail", True)
+    assert "rekey --source shop.public.products" in finding.fix
 
 
 def test_failed_documents() -> None:

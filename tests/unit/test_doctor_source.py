@@ -17,7 +17,7 @@ SLOT = Slot("embed", True, "reserved", 4096, None, None)
 TEXT = Column("text", "text", "b", False, True)
 NUMBERS = Column("real[]", "float4", "b", True, True)
 PUBLISHED = Published("dbz", True, True, frozenset({"id", "title", "numbers"}), False)
-TABLE = SourceTable("public", "p", False, "d", True, {"id": TEXT, "title": TEXT, "numbers": NUMBERS}, (PUBLISHED,))
+TABLE = SourceTable("public.p", False, "d", True, {"id": TEXT, "title": TEXT, "numbers": NUMBERS}, (PUBLISHED,))
 
 
 def judged(

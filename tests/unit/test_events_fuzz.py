@@ -17,7 +17,7 @@ import pytest
 
 from consumer.content import ContentSpec, TableContent
 from consumer.errors import Reject
-from consumer.events import AvroSchema, Form, Record, SchemaRef, declared_types, decode_event
+from consumer.events import AvroSchema, Form, Record, SchemaRef, declared_types, decode_event, layout_of
 from consumer.planning import Table, take_in
 from tests.all_types import DECLARED, recorded
 from tests.connect_avro import to_avro
@@ -113,7 +113,9 @@ def test_mutated_records_decode_or_are_rejected_with_a_reason() -> None:
             key = mutated(key, chance)
         record = Record(TOPIC, "i", 0, number, 1, key, mutated(value, chance), 5)
         try:
-            outcome: str = decode_event(record, chance.choice(FORMS), schemas).op
+            event = decode_event(record, chance.choice(FORMS), schemas)
+            layout_of(event.columns)
+            outcome: str = event.op
         except Reject as reject:
             outcome = reject.error_type if reject.stage == "decode" and reject.what else "no reason"
         except BaseException:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 from collections.abc import Callable, Iterable, Iterator
 
@@ -75,6 +76,15 @@ def test_health_pages_answer_200_or_503_with_each_check(site: Site) -> None:
     status, _, body = site.ask("/healthz")
     assert status == 503
     assert json.loads(body)["status"] == "failing"
+
+
+@pytest.mark.parametrize("page", ["/metrics", "/healthz", "/readyz"])
+def test_a_page_says_what_it_took_of_the_processor(site: Site, page: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", site.server.port, timeout=5)
+    connection.request("GET", page)
+    told = connection.getresponse().headers["Server-Timing"]
+    connection.close()
+    assert re.fullmatch(r"cpu;dur=\d+\.\d{3}", told)
 
 
 def test_everything_else_is_404_in_json(site: Site) -> None:

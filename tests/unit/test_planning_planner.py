@@ -108,6 +108,7 @@ class Memory:
             metadata if chunks else None,
             ordered,
             write.awaits,
+            write.layout,
         )
 
     def text(self) -> list[list[str]]:

@@ -9,7 +9,9 @@ import pytest
 
 from consumer.cli.config import shown
 from consumer.errors import Exit, Stop
-from consumer.settings import load_settings, settings_schema
+from consumer.operations.doctor.source import table_of
+from consumer.operations.wiring import topics
+from consumer.settings import Settings, load_settings, settings_schema
 from consumer.settings.tree import OWNED_KAFKA_PROPERTIES
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +60,16 @@ def test_source_defaults_to_the_topic_and_gives_the_prefix() -> None:
     write(TABLE)
     table = load_settings().settings.tables[0]
     assert (table.source, table.prefix) == ("shop.public.products", "shop")
+
+
+def test_a_prefix_that_contains_a_dot_is_said() -> None:
+    routed = {"topic": "products", "source": "acme.eu.public.products", "topic_prefix": "acme.eu"}
+    for given in ({"topic": "acme.eu.public.products", "topic_prefix": "acme.eu"}, routed):
+        table = Settings.model_validate({"tables": [{"text": "x", **given}]}).tables[0]
+        assert (table.prefix, table_of(table)) == ("acme.eu", ("public", "products"))
+        assert topics(Settings.model_validate({"tables": [table]}))[1:] == ["__debezium-heartbeat.acme.eu"]
+    with pytest.raises(ValueError, match="topic_prefix acme is that of neither topic nor source"):
+        Settings.model_validate({"tables": [{"text": "x", "topic": "shop.public.products", "topic_prefix": "acme"}]})
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,13 @@ def test_one_old_partition_makes_it_stale_and_one_unknown_keeps_it_from_being_fr
     assert verdict(0.0, broker=False) == "unknown"
 
 
+def test_a_silence_within_the_objective_is_not_called_fresh() -> None:
+    silent = freshness(AT_END, {}, 31.0, NOW_US)
+    parts = [Freshness("t", 1, 0.0, ""), silent]
+    assert Status("g", 60.0, NOW_US, freshness=parts).verdict == "unknown"
+    assert Status("g", 30.0, NOW_US, freshness=parts).verdict == "stale"
+
+
 def test_eta_is_told_only_while_the_backlog_shrinks() -> None:
     before = Status("g", 60.0, NOW_US, positions=[replace(AT_END, end=110)])
     later = NOW_US + 2_000_000

@@ -56,11 +56,19 @@ def test_a_refused_value_is_a_data_fault_only_while_writing(sqlstate: str) -> No
     assert isinstance(raised(sqlstate, Phase.READ), Stop)
 
 
-@pytest.mark.parametrize("sqlstate", ["42P01", "42703", "3F000", "42501"])
-def test_a_missing_table_or_privilege_stops_and_names_migrate(sqlstate: str) -> None:
+@pytest.mark.parametrize("sqlstate", ["42P01", "42703", "3F000"])
+def test_a_missing_table_stops_and_names_migrate(sqlstate: str) -> None:
     fault = raised(sqlstate, Phase.WRITE)
     assert isinstance(fault, Stop)
     assert "embed-consumer migrate" in fault.fix
+
+
+@pytest.mark.parametrize(("phase", "setting"), [(Phase.WRITE, "store.dsn"), (Phase.MIGRATE, "store.migrator_dsn")])
+def test_a_missing_privilege_stops_and_names_whose_it_is_and_who_tells_the_grant(phase: Phase, setting: str) -> None:
+    fault = raised("42501", phase)
+    assert isinstance(fault, Stop)
+    assert f"The role of {setting}" in fault.why
+    assert "embed-consumer doctor" in fault.fix
 
 
 def test_the_unknown_stops_loudly() -> None:

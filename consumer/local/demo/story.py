@@ -119,8 +119,12 @@ class Demo:
         self.screen.snapshot(self.report.snapshot)
         self._compare(shop, eyes, engine, "first load")
         chunks = self.report.snapshot.chunks
-        counted = f"the consumer has counted {chunks} chunks"  # which it does after its commit
-        eyes.until(lambda: eyes.counts().embedded + eyes.counts().reused >= chunks, counted)
+
+        def counted() -> bool:  # which the consumer does after its commit
+            now = eyes.counts()
+            return now.embedded + now.reused >= chunks
+
+        eyes.until(counted, f"the consumer has counted {chunks} chunks")
         counts = eyes.counts()
         self.report.checks.require(
             "first load: each chunk was embedded once",

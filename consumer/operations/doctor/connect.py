@@ -13,6 +13,7 @@ from urllib.parse import quote
 from consumer.operations.doctor.finding import Finding, failed, passed, skipped
 from consumer.settings import Settings
 
+CONNECTOR = "Ask Connect: GET <connect>/connectors/<name>/status names the failed task; POST …/restart starts it again."
 _SECONDS = 5.0
 
 

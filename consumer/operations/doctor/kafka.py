@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
-from consumer.errors import Fault
+from consumer.errors import Exit, Fault, Stop
 from consumer.observe import FRESH_HEARTBEAT_SECONDS
 from consumer.operations.commits import committed_us
+from consumer.operations.doctor.connect import CONNECTOR
 from consumer.operations.doctor.finding import Finding, asked, failed, faulty, passed, skipped, warned
+from consumer.operations.doctor.source import in_source
 from consumer.operations.offsets import Position, group_offsets, positions
 from consumer.operations.wiring import open_broker, open_store, topics
 from consumer.planning import HEARTBEAT_TOPIC
@@ -17,7 +19,6 @@ from consumer.source import Broker, cluster, last_records, topic_settings
 from consumer.steps import now_us
 
 _DAY_MS = 24 * 3600 * 1000
-CONNECTOR = "Ask Connect: GET <connect>/connectors/<name>/status names the failed task; POST …/restart starts it again."
 
 
 def look(settings: Settings) -> Iterator[Finding]:
@@ -38,8 +39,12 @@ def look(settings: Settings) -> Iterator[Finding]:
         yield faulty("group", fault)
     tables = [table.topic for table in settings.tables]
     kept = topic_settings(broker, [topic for topic in tables if topic in known])
+    right = in_source(settings) if any(topic not in known for topic in tables) else set()
     for topic in tables:
-        yield judge_topic(topic, known, kept.get(topic))
+        if topic in known:
+            yield judge_topic(topic, known[topic], kept.get(topic))
+        else:
+            yield judge_absence(topic, topic in right, known.keys() - set(tables))
     yield from asked("heartbeats", lambda: _heartbeats(settings, broker, known, members))
     yield from asked("offsets", lambda: _offsets(settings, broker, known))
 
@@ -67,27 +72,44 @@ def _offsets(settings: Settings, broker: Broker, known: Mapping[str, int]) -> Fi
         with open_store(settings, answer_within=5.0) as store:
             stored = group_offsets(store, settings.group)
     except Fault as fault:
+        if isinstance(fault, Stop) and fault.exit_code is Exit.HALTED:  # of another group, or not migrated
+            raise
         return skipped("offsets", f"The store does not tell them: {fault.what}")
     names = [topic for topic in topics(settings) if topic in known]
     return judge_offsets(positions(broker, settings.group, names, stored))
 
 
-def judge_topic(topic: str, known: Mapping[str, int], kept: Mapping[str, str] | None) -> Finding:
-    """Whether Kafka has the topic (`known`: partitions by topic), and whether its settings keep every delete."""
+def judge_absence(topic: str, in_source: bool, others: Collection[str]) -> Finding:
+    """A topic that Kafka does not have. `others`: the topics that it has and no table of the settings names."""
     check = f"topic {topic}"
-    if topic not in known:
-        near = get_close_matches(topic, known, n=1, cutoff=0.8)
-        return failed(
+    if in_source:
+        return warned(
             check,
-            "Kafka has no such topic: the name is wrong, the connector does not capture the table, or it has no row.",
-            f"{f'Did you mean {near[0]}? ' if near else ''}Correct `topic` in the settings, topic.prefix or "
-            "table.include.list in the connector; the topic appears with the table's first row.",
+            "Kafka has no such topic yet: the source has the table, but no row of it has come.",
+            "It appears with the table's first row. If it has rows: correct table.include.list in the connector, then "
+            "take a snapshot.",
         )
-    partitions = f"partitions: {known[topic]}"
+    near = get_close_matches(topic, others, n=1, cutoff=0.8)
+    return failed(
+        check,
+        "Kafka has no such topic: the name is wrong, the connector does not capture the table, or it has had no row.",
+        f"{f'Did you mean {near[0]}? ' if near else ''}Correct `topic` in the settings, topic.prefix or "
+        "table.include.list in the connector; the topic appears with the table's first row.",
+    )
+
+
+def judge_topic(topic: str, count: int, kept: Mapping[str, str] | None) -> Finding:
+    """Whether the settings of a topic with so many partitions keep every delete. `kept` None: they may not be read."""
+    check, partitions = f"topic {topic}", f"partitions: {count}"
+    if not count:
+        what = "No partition of it has a leader: it is being made, or its broker is down."
+        return failed(check, what, "Ask again in a moment; if it stays so, look at the brokers.")
     if kept is None:
         return warned(check, f"{partitions}; its settings may not be read.", "Allow DescribeConfigs on the topic.")
     retention, size = int(kept.get("retention.ms", -1)), int(kept.get("retention.bytes", -1))
-    alter = f"kafka-configs.sh --alter --entity-type topics --entity-name {topic} --add-config"
+    alter = (
+        f"kafka-configs.sh --bootstrap-server <broker> --alter --entity-type topics --entity-name {topic} --add-config"
+    )
     if "compact" in kept.get("cleanup.policy", "delete"):
         hours = int(kept.get("delete.retention.ms", _DAY_MS)) / 3.6e6
         return warned(
@@ -121,7 +143,8 @@ def judge_heartbeat(
         return failed(
             check,
             f"The topic {HEARTBEAT_TOPIC}{prefix} {missing}: nothing tells a quiet table from a dead connector.",
-            f"Set heartbeat.interval.ms=1000 in the connector with topic.prefix {prefix}, and see that it runs.",
+            f"Give the connector with topic.prefix {prefix} what connectors/ has on heartbeats (heartbeat.interval.ms, "
+            "heartbeat.action.query, message.prefix.include.list, the transform), and see that it runs.",
         )
     if sent_age > FRESH_HEARTBEAT_SECONDS:
         what = f"The last heartbeat is {sent_age:.0f} s old: the connector does not run, or its slot does not move."

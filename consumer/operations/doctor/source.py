@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from consumer.content import TableContent
 from consumer.errors import Fault
+from consumer.operations.doctor.connect import CONNECTOR
 from consumer.operations.doctor.finding import Finding, asked, failed, faulty, passed, skipped, warned
-from consumer.operations.doctor.kafka import CONNECTOR
 from consumer.operations.doctor.tables import judge_table
 from consumer.operations.wiring import content_spec
 from consumer.settings import Settings, TableSettings
@@ -43,6 +43,20 @@ def look(settings: Settings) -> Iterator[Finding]:
     except Fault as fault:
         yield faulty("source", fault)
         yield skipped("slot, publication, tables", "The source does not answer.")
+
+
+def in_source(settings: Settings) -> set[str]:
+    """The topics of the settings whose table the source has; none where it cannot be asked."""
+    dsn = settings.source.dsn.get_secret_value() if settings.source.dsn else ""
+    named = {table.topic: place for table in settings.tables if (place := table_of(table))}
+    if not dsn or is_foreign(dsn):
+        return set()
+    try:
+        with SourceDatabase(dsn) as source:
+            found = source.tables(list(named.values()))
+    except Fault:
+        return set()
+    return {topic for topic, place in named.items() if place in found}
 
 
 def _tables(settings: Settings, source: SourceDatabase) -> Iterator[Finding]:
@@ -81,8 +95,8 @@ def _within(table: SourceTable, publication: str) -> SourceTable:
 def table_of(table: TableSettings) -> tuple[str, str] | None:
     """(schema, table) of an entry of the settings, None where its names do not tell."""
     for name in (table.source, table.topic):
-        if name.count(".") >= 2:
-            _, schema, relation = name.split(".", 2)
+        schema, dot, relation = name.removeprefix(f"{table.prefix}.").partition(".")
+        if dot and name.startswith(f"{table.prefix}."):
             return schema, relation
     return None
 

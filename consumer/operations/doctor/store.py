@@ -8,7 +8,18 @@ from consumer.errors import Fault
 from consumer.operations.doctor.finding import Finding, asked, failed, faulty, passed, skipped, warned
 from consumer.operations.wiring import migrator_dsn, open_store
 from consumer.settings import Settings
-from consumer.store import OLDEST_SERVER, Checkup, Generation, IndexStatus, Phase, Rights, Server, Store, too_old
+from consumer.store import (
+    OLDEST_SERVER,
+    Checkup,
+    Generation,
+    IndexStatus,
+    KeyChange,
+    Phase,
+    Rights,
+    Server,
+    Store,
+    too_old,
+)
 
 MIGRATE = "Run `embed-consumer migrate`."
 BUILD = "Start the consumer again: it builds the index as soon as every partition has been at its end."
@@ -21,10 +32,15 @@ def look(settings: Settings) -> Iterator[Finding]:
         with Checkup(settings.store.dsn.get_secret_value(), schema, Phase.WRITE) as writer:
             yield passed("store", f"{writer.where} answers")
             yield from asked("store server", lambda: judge_server(writer.server()))
-            for finding in asked("migrations", lambda: judge_migrations(schema, writer.unapplied())):
-                migrated = finding.verdict == "pass"
-                yield finding
-            yield from asked("writer", lambda: judge_writer(schema, writer.rights(), writer.lacking()))
+            rights = writer.rights()
+            if rights.owner and not rights.usage:
+                yield judge_writer(rights, {})
+                yield skipped("migrations, index, failed documents", f"{rights.role} may not look into {schema}.")
+            else:
+                for finding in asked("migrations", lambda: judge_migrations(schema, writer.unapplied())):
+                    migrated = finding.verdict == "pass"
+                    yield finding
+                yield from asked("writer", lambda: judge_writer(rights, writer.lacking()))
     except Fault as fault:
         yield faulty("store", fault)
         yield skipped("migrations, privileges, index, failed documents", "The store does not answer.")
@@ -33,6 +49,7 @@ def look(settings: Settings) -> Iterator[Finding]:
     if not migrated:
         yield skipped("vector index, failed documents", "The schema is not migrated.")
         return
+    yield from asked("stored keys", lambda: _keys(settings))
     with open_store(settings, answer_within=5.0) as store:
         yield from asked("vector index", lambda: _index(settings, store))
         yield from asked("failed documents", lambda: judge_failed(store.failed_counts()))
@@ -40,7 +57,12 @@ def look(settings: Settings) -> Iterator[Finding]:
 
 def _migrator(settings: Settings) -> Finding:
     with Checkup(migrator_dsn(settings), settings.store.schema_name, Phase.MIGRATE) as migrator:
-        return judge_migrator(settings.store.schema_name, migrator.rights(), migrator.foreign())
+        return judge_migrator(migrator.rights(), migrator.foreign())
+
+
+def _keys(settings: Settings) -> Iterator[Finding]:
+    with Checkup(settings.store.dsn.get_secret_value(), settings.store.schema_name, Phase.WRITE) as writer:
+        yield from judge_keys(writer.key_changes())
 
 
 def _index(settings: Settings, store: Store) -> Finding:
@@ -77,38 +99,50 @@ def judge_migrations(schema: str, unapplied: list[str] | None) -> Finding:
     return passed("migrations", f"all applied in {schema}")
 
 
-def judge_writer(schema: str, rights: Rights, lacking: Mapping[str, list[str]]) -> Finding:
+def judge_writer(rights: Rights, lacking: Mapping[str, list[str]]) -> Finding:
     """Whether the role of store.dsn may write every table."""
-    if not rights.exists:
-        return failed("writer", f"There is no schema {schema} that {rights.role} could write to.", MIGRATE)
+    role, schema = rights.role, rights.schema
+    if rights.owner is None:
+        return failed("writer", f"There is no schema {schema} that {role} could write to.", MIGRATE)
     if not rights.usage:
-        what = f"{rights.role} may not use the schema {schema}."
-        return failed("writer", what, f"As its owner: GRANT USAGE ON SCHEMA {schema} TO {rights.role};")
+        fix = f"As {rights.owner}: GRANT USAGE ON SCHEMA {schema} TO {role};"
+        return failed("writer", f"{role} may not use the schema {schema}.", fix)
     if lacking:
         tables = "; ".join(f"{', '.join(names)} on {table}" for table, names in sorted(lacking.items()))
         grants = " ".join(
-            f"GRANT {', '.join(names)} ON {schema}.{table} TO {rights.role};"
-            for table, names in sorted(lacking.items())
+            f"GRANT {', '.join(names)} ON {schema}.{table} TO {role};" for table, names in sorted(lacking.items())
         )
-        return failed("writer", f"{rights.role} lacks {tables}.", f"As the owner: {grants}")
-    return passed("writer", f"{rights.role} may write every table of {schema}")
+        return failed("writer", f"{role} lacks {tables}.", f"As the owner: {grants}")
+    return passed("writer", f"{role} may write every table of {schema}")
 
 
-def judge_migrator(schema: str, rights: Rights, foreign: Mapping[str, str]) -> Finding:
+def judge_migrator(rights: Rights, foreign: Mapping[str, str]) -> Finding:
     """Whether the role of store.migrator_dsn may change the tables and build the index."""
+    role, schema = rights.role, rights.schema
+    if not rights.create and rights.owner is None:
+        fix = f"As a superuser: GRANT CREATE ON DATABASE {rights.database} TO {role};"
+        return failed("migrator", f"{role} may not create the schema {schema}, and there is none.", fix)
     if not rights.create:
-        target = f"SCHEMA {schema}" if rights.exists else "DATABASE <database>"
-        where = f"in the schema {schema}" if rights.exists else "a schema in the database"
-        fix = f"GRANT CREATE ON {target} TO {rights.role}; or set store.migrator_dsn to the role that owns it."
-        return failed("migrator", f"{rights.role} may not create {where}.", fix)
+        who = "the database's owner" if rights.owner == "pg_database_owner" else rights.owner
+        fix = f"As {who} or a superuser: GRANT CREATE ON SCHEMA {schema} TO {role}; or set store.schema to another one."
+        return failed("migrator", f"{role} may not create tables in the schema {schema}.", fix)
     if foreign:
         table, owner = sorted(foreign.items())[0]
         return failed(
             "migrator",
-            f"{table} belongs to {owner}, and {rights.role} may not become {owner}: no migration, no vector index.",
-            f"Set store.migrator_dsn to {owner}, or GRANT {owner} TO {rights.role};",
+            f"{table} belongs to {owner}, and {role} may not become {owner}: no migration, no vector index.",
+            f"Set store.migrator_dsn to {owner}, or GRANT {owner} TO {role};",
         )
-    return passed("migrator", f"{rights.role} may create in {schema} and owns its tables")
+    return passed("migrator", f"{role} may create in {schema} and owns its tables")
+
+
+def judge_keys(changes: Mapping[str, KeyChange]) -> Iterator[Finding]:
+    """Whether a consumer has stopped on a table's new primary key."""
+    for source, change in changes.items():
+        what = f"The key of {source} has changed from ({change.old}) to ({change.new}): the consumer stops."
+        yield failed("stored keys", what, f"Run `embed-consumer rekey --source {source}`.")
+    if not changes:
+        yield passed("stored keys", "those of the tables, as far as their events have told")
 
 
 def judge_index(generation: Generation, index: IndexStatus, chunks: bool) -> Finding:
@@ -119,10 +153,10 @@ def judge_index(generation: Generation, index: IndexStatus, chunks: bool) -> Fin
     if index.state == "building":
         done = f" ({index.phase}: {index.done} of {index.total})" if index.phase else ""
         return passed(check, f"is being built{done}; search is exact meanwhile")
-    if not chunks:
-        return passed(check, "not built yet: nothing is embedded, search is exact")
     if index.state == "invalid":
         return failed(check, "A build was broken off: the index costs every write and serves no search.", BUILD)
+    if not chunks:
+        return passed(check, "not built yet: nothing is embedded, search is exact")
     return warned(check, "There is none: search is exact, which is right while the first load runs, then slow.", BUILD)
 
 

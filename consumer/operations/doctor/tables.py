@@ -24,7 +24,7 @@ def judge_table(
         fix = "Correct `topic` or `source` in the settings, or create the table."
         yield failed(f"table {source}", f"The source has no table {name}.", fix)
         return
-    where = f"{table.schema}.{table.name}"
+    where = table.name
     yield _publication(source, where, table, publications, used)
     yield _identity(source, where, table)
     yield _columns(source, where, table, used)
@@ -50,10 +50,9 @@ def _publication(
     best = max(whole, key=lambda each: (not each.filtered, each.truncates))
     if hidden := sorted(set(used) & table.columns.keys() - (best.columns or table.columns.keys())):
         what = f"{best.name} leaves out the columns {', '.join(hidden)} of {where}, which the settings use."
-        fix = (
-            f"ALTER PUBLICATION {best.name} ADD TABLE {where} without (or with a longer) list; for generated columns, "
-            f"since PostgreSQL 18, ALTER PUBLICATION {best.name} SET (publish_generated_columns = stored);"
-        )
+        fix = f"ALTER PUBLICATION {best.name} DROP TABLE {where}; ALTER PUBLICATION {best.name} ADD TABLE {where};"
+        if all(table.columns[name].generated for name in hidden):  # since PostgreSQL 18, and only STORED ones
+            fix = f"ALTER PUBLICATION {best.name} SET (publish_generated_columns = stored);"
         return failed(check, what, fix)
     if best.filtered:
         what = f"{best.name} publishes only some rows of {where}: a row that leaves the filter is deleted here."
