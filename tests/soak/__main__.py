@@ -6,6 +6,7 @@ Exit code 0: passed. 1: something was lost, doubled or wrong. 2: INVALID, too li
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -233,6 +234,10 @@ class Soak:
         )
 
 
+def _all_but_logs(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if not name.endswith(".log")]
+
+
 def main() -> int:
     given, stamp = options(), datetime.now(UTC).strftime("%Y-%m-%dT%H%M%SZ")
     preload()
@@ -246,6 +251,9 @@ def main() -> int:
             soak = Soak(given, stack, Path(folder))
             try:
                 report = soak.run()
+                if report.wrong:
+                    kept = shutil.copytree(folder, tempfile.mkdtemp(), dirs_exist_ok=True, ignore=_all_but_logs)
+                    print(f"the consumers' logs are kept in {kept}", file=sys.stderr)
             finally:
                 soak.world.close()
         finally:
