@@ -9,8 +9,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from consumer.local import binaries
 from consumer.local.artifacts import default_cache
+from consumer.local.endpoints import Endpoints
 from consumer.local.files import write_private
-from consumer.local.stack import Endpoints
 
 
 def write_sql_script(path: Path, endpoints: Endpoints, schema: str = "embedding") -> None:
