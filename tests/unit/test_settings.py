@@ -111,6 +111,7 @@ def test_a_prefix_that_contains_a_dot_is_said() -> None:
         ("- a\n- b", "top level must be keys"),
         ("batch: {max_events: 0}", r"batch\.max_events"),
         ("kafka: {properties: {group.id: x}}", r"group\.id is owned by embed-consumer.*set group instead"),
+        ("kafka: {properties: {oauth_cb: canary}}", "oauth_cb is owned by embed-consumer.*remove it"),
         ("kafka: {properties: {Auto.Offset.Reset: earliest}}", "owned by embed-consumer"),
         (TABLE + TABLE.removeprefix("tables:\n"), "share the topic"),
         ("tables:\n  - {topic: a b, text: x}", "no Kafka topic name"),
