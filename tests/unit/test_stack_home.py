@@ -63,6 +63,16 @@ def test_a_damaged_state_does_not_keep_a_stack_from_being_purged(tmp_path: Path)
     assert not home.exists()
 
 
+def test_a_cache_that_cannot_be_written_is_named_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(Stop, match=r"file/embed-consumer cannot keep .* XDG_CACHE_HOME") as refused:
+        Stack(tmp_path / "home").up()
+    assert refused.value.exit_code == Exit.USAGE
+
+
 def test_what_runs_of_a_stack_whose_folder_was_removed_is_found_and_ended(tmp_path: Path) -> None:
     layout = Layout(tmp_path / "home")
     sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
