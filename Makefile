@@ -9,7 +9,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 # uv reads the same certificate and index settings as pip does, where only pip's are set.
-UV := SSL_CERT_FILE=$${SSL_CERT_FILE:-$${PIP_CERT:-}} UV_DEFAULT_INDEX=$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-}} VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/uv
+UV := SSL_CERT_FILE="$${SSL_CERT_FILE:-$${PIP_CERT:-}}" UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX:-$${PIP_INDEX_URL:-}}" VIRTUAL_ENV="$$PWD/.venv" $(BIN)/uv
 
 .venv/.ready: requirements.lock requirements-bootstrap.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("embed-consumer needs Python 3.11 or newer") if sys.version_info < (3, 11) else None'

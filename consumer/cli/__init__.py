@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import NoReturn
 
@@ -41,8 +42,9 @@ def main() -> NoReturn:
         tell(Fault("The local stack is not installed.", why, "Run `pip install '.[local]'` in a clone of the project."))
         sys.exit(Exit.FAILED)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno != errno.ENOSPC:
             raise  # no file or folder that somebody named: ours to mend
-        tell(Fault(f"{error.filename} cannot be used.", f"The system says: {error.strerror}."))
+        what = f"{error.filename} cannot be used." if error.filename else "What was to be written has no room."
+        tell(Fault(what, f"The system says: {error.strerror}."))
         sys.exit(Exit.FAILED)
     sys.exit(Exit.DONE)

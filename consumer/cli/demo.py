@@ -61,7 +61,9 @@ def _migrate(config: Path) -> None:
 
 def _ignore_own_settings() -> list[str]:
     """Settings of the environment are for your database: the demo must reach only its own. The variables' names."""
-    names = sorted(name for name in os.environ if name.startswith("EMBEDDING_"))
+    from consumer.settings import own_variables
+
+    names = own_variables()
     for name in names:
         del os.environ[name]
     return names

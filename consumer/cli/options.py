@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,7 @@ from typing import Annotated
 import typer
 
 from consumer.errors import Exit, Stop
-from consumer.settings import DEFAULT_FILE, PREFIX, Loaded, Settings, load_settings
+from consumer.settings import DEFAULT_FILE, Loaded, Settings, load_settings, own_variables
 
 
 def countable(value: int | None) -> int | None:
@@ -50,7 +49,7 @@ def load_file(config: Path | None, group: str | None = None) -> Loaded:
     """The settings and where they came from. Raises Stop where nothing at all says what they are."""
     group = group or given.group
     loaded = load_settings(config or given.config, {"group": group} if group else None)
-    if loaded.file is None and not any(name.startswith(PREFIX) for name in os.environ):
+    if loaded.file is None and not own_variables():
         raise Stop(
             "No settings file was found.",
             f"There is no {DEFAULT_FILE} in this folder, and neither --config nor EMBED_CONSUMER_CONFIG names one.",

@@ -53,7 +53,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], title: str | N
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar with rate and ETA on stderr; where that is no terminal, a line every ten seconds. Call it with steps."""
+    """A bar with rate and ETA on stderr; where that is no terminal, a line every ten seconds.
+
+    Call it with steps, and with 0 when the work begins: what was prepared before is in no rate.
+    """
     console = stderr()
     if not console.is_terminal:
         yield _Lines(what, total)
@@ -66,10 +69,14 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as bar:
-        task, began, done = bar.add_task(what, total=total, rate=""), time.monotonic(), 0
+        task, began, done = bar.add_task(what, total=total, rate="", start=False), time.monotonic(), 0
 
         def advance(steps: int) -> None:
-            nonlocal done
+            nonlocal began, done
+            if not steps:
+                bar.start_task(task)
+                began = time.monotonic()
+                return
             done += steps
             bar.update(task, advance=steps, rate=f"{done / max(time.monotonic() - began, 1e-3):,.0f} events/s")
 
@@ -84,6 +91,8 @@ class _Lines:
     def __call__(self, steps: int) -> None:
         self._done += steps
         now = time.monotonic()
+        if not steps:
+            self._began = now
         if now - self._said < LINE_EVERY_SECONDS:
             return
         self._said = now

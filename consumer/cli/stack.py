@@ -31,7 +31,10 @@ STATES = {"ready": "green", "starting": "yellow", "stopped": "red"}
 
 def _port(name: str) -> object:
     return typer.Option(
-        help=f"Port of {name}; by default a free one is found.", envvar=f"EMBED_STACK_{name.upper()}_PORT"
+        min=1,
+        max=65535,
+        help=f"Port of {name}; by default a free one is found.",
+        envvar=f"EMBED_STACK_{name.upper()}_PORT",
     )
 
 
@@ -99,7 +102,9 @@ def down(
 
     stack = Stack(home)
     if not stack.exists:
-        remark(f"There is no stack in {home}.")
+        still = any(service.pid for service in stack.status())
+        stack.down()
+        remark(f"There is no stack in {home}" + (", but one still ran: it is stopped." if still else "."))
         return
     left = stack.down(purge=purge)
     remark(f"{home}: stopped, its data removed" if purge else f"{home}: stopped")
@@ -116,7 +121,7 @@ def status(home: Home = HOME, as_json: AsJson = False) -> None:
     services = stack.status()
     if not stack.exists:
         remark(f"There is no stack in {home}; `embed-consumer stack up` makes one.")
-    if as_json or stack.exists:
+    if as_json or stack.exists or any(service.pid for service in services):
         _report(services, as_json)
     if any(service.state != "ready" for service in services):
         raise typer.Exit(Exit.UNREACHABLE)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SNIPPET = 240  # characters of a chunk that a hit shows
 APPLIED = ("embedded", "deleted")
+_CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) != "\n"}
 EARLY_END = (
     "It ends before the group's position. Documents that are not stored, or stored under other table settings, are "
     "left alone: their last state may lie beyond its end. Without --to-offset they are written too."
@@ -131,7 +132,12 @@ def show_failed(row: FailedDocument) -> None:
         f"   {row.stage}/{row.error_type}: {row.error}",
         f"   attempts {row.attempts}, first failed {_moment(row.first_failed_at)}, {due}",
     )
-    stdout().print(Text("\n".join(lines)), soft_wrap=True)
+    stdout().print(_harmless("\n".join(lines)), soft_wrap=True)
+
+
+def _harmless(text: str) -> Text:
+    """Without the control characters that a row may hold: a terminal would obey them."""
+    return Text(text.translate(_CONTROLS))
 
 
 def _place(at: Position) -> str:
@@ -173,7 +179,7 @@ def show_hit(rank: int, hit: SearchHit, generation: Generation) -> None:
         f"   from {hit.kafka_topic}[{hit.kafka_partition}]@{hit.kafka_offset}, committed {committed}, embedded "
         f"{_moment(hit.embedded_at)} by {generation.model}",
     ]
-    stdout().print(Text("\n".join(line for line in lines if line)), soft_wrap=True)
+    stdout().print(_harmless("\n".join(line for line in lines if line)), soft_wrap=True)
 
 
 def hit_json(rank: int, hit: SearchHit, generation: Generation) -> dict[str, Any]:

@@ -31,7 +31,7 @@ class TextTemplate:
         except TemplateSyntaxError as error:
             raise Stop(
                 f"The {setting} template of table {table} cannot be used.",
-                f"Line {error.lineno}: {(error.message or 'syntax error').rstrip('.')}.",
+                f"Line {error.lineno}: {_plain(error.message or 'syntax error')}.",
                 f"Correct {setting} of this table in the settings.",
                 exit_code=Exit.USAGE,
             ) from None
@@ -121,6 +121,11 @@ class Condition(TextTemplate):
         if folded in _TRUE or folded in _FALSE:
             return folded in _TRUE
         raise self._fault("not_boolean", "gave text that is neither true nor false")
+
+
+def _plain(message: str) -> str:
+    """Without Jinja's word "token": what stands behind it would be masked as a secret when it is printed."""
+    return message.replace("expected token ", "expected ").rstrip(".")
 
 
 def missing_columns(missing: list[str], table: str, setting: str) -> Reject:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from jgo.maven import MavenContext, PythonResolver
 
-from consumer.errors import Abandoned, Retry, Stop
+from consumer.errors import Abandoned, Exit, Retry, Stop
 from consumer.local.files import exclusive
 
 LOCK = Path(__file__).with_name("artifacts.lock.json")
@@ -78,8 +78,9 @@ def ensure(cache: Path, progress: Callable[[int, int], None], *, avro: bool = Fa
 
     Registry and Avro converter, 150 MB, only with `avro`; the connector for MariaDB, 27 MB, only with `mariadb`.
     `progress(received, total)` is called in bytes while fetching. Raises `Retry` when the repository does not
-    answer, `Stop` when what it serves is not what was pinned.
+    answer, `Stop` when what it serves is not what was pinned, or `cache` cannot be written.
     """
+    _require_usable(cache)
     with exclusive(cache / ".lock", patience=600):
         uses = {"classpath", "plugin"}
         uses |= {"converter", "registry"} if avro else set()
@@ -125,6 +126,19 @@ def fetch(artifact: Artifact, folder: Path, received: Received) -> Path:
     context = MavenContext(repo_cache=folder, timeout=60, resolver=PythonResolver(progress_callback=counted))
     component = context.project(artifact.group, artifact.name).at_version(artifact.version)
     return Path(component.artifact(artifact.classifier, artifact.packaging).resolve())
+
+
+def _require_usable(cache: Path) -> None:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        (cache / ".lock").touch()
+    except OSError as error:
+        raise Stop(
+            f"{cache} cannot keep what the stack downloads.",
+            f"The system says: {error.strerror}.",
+            "Name a folder that you may write to in XDG_CACHE_HOME.",
+            exit_code=Exit.USAGE,
+        ) from None
 
 
 def _intact(path: Path, artifact: Artifact) -> bool:

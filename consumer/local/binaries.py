@@ -53,8 +53,11 @@ def programs(who: Account | None, cache: Path) -> Path:
 
 def data_folder(wanted: Path, who: Account | None) -> Path:
     """Where the cluster lies: `wanted` if the account may go there, else a folder of its own under /var/lib."""
-    if reachable(wanted.parent, who):
-        return wanted
+    return wanted if reachable(wanted.parent, who) else data_elsewhere(wanted)
+
+
+def data_elsewhere(wanted: Path) -> Path:
+    """Where the cluster lies whose account may not go to `wanted`."""
     return SHARED_DATA / hashlib.sha256(str(wanted).encode()).hexdigest()[:16] / wanted.name
 
 

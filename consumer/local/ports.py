@@ -10,6 +10,7 @@ from consumer.errors import Exit, Stop
 HOST = "127.0.0.1"
 PREFERRED = {"postgres": 5432, "kafka": 9092, "controller": 9093, "connect": 8083, "registry": 8081}
 SEARCHED = 200
+HIGHEST = 65535
 
 
 def free(port: int) -> bool:
@@ -49,12 +50,12 @@ def _choose_one(name: str, asked: int | None, first: int, used: set[int]) -> int
         if asked in used or not free(asked):
             raise Stop(
                 f"Port {asked} is not free for {name}.",
-                "Another program listens on it.",
+                "Another program listens on it, or this account may not.",
                 "Choose another one, or none: a free port is then found.",
                 exit_code=Exit.USAGE,
             )
         return asked
-    for port in range(first, first + SEARCHED):
+    for port in range(first, min(first + SEARCHED, HIGHEST + 1)):
         if port not in used and free(port):
             return port
     raise Stop(f"No free port was found for {name}.", f"{SEARCHED} ports from {first} on are taken.", "Choose one.")

@@ -39,7 +39,7 @@ class Service:
         """`ready`, `starting` (runs, does not answer) or `stopped`."""
         if processes.find(self.command) is None:
             return "stopped"
-        return "ready" if self.ready() else "starting"
+        return "ready" if self.port and self.ready() else "starting"  # without a port its stack is not remembered
 
     def start(self, cancelled: threading.Event) -> None:
         """Makes it run as described now and waits until it answers; what already runs so is left alone.

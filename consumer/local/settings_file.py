@@ -13,7 +13,7 @@ from consumer.local.files import write_private
 from consumer.local.versions import TOPIC_PREFIX
 
 if TYPE_CHECKING:
-    from consumer.local.stack import Endpoints
+    from consumer.local.endpoints import Endpoints
 
 MARK = "# Written by `embed-consumer stack up`, and again by the next one unless you change it. sha256 of the rest: "
 

@@ -9,8 +9,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from consumer.local import binaries
 from consumer.local.artifacts import default_cache
+from consumer.local.endpoints import Endpoints
 from consumer.local.files import write_private
-from consumer.local.stack import Endpoints
 
 
 def write_sql_script(path: Path, endpoints: Endpoints, schema: str = "embedding") -> None:
@@ -23,7 +23,7 @@ def write_sql_script(path: Path, endpoints: Endpoints, schema: str = "embedding"
     write_private(
         path,
         "#!/bin/sh\n# Usage: sql shop|vectors ['statement']; without a statement: a psql session.\n"
-        f'case "$1" in\n{cases}  *) sed -n 2p "$0" >&2; exit 2 ;;\nesac\n'
+        f'case "$1" in\n{cases}  *) sed -n "2s/# //p" "$0" >&2; exit 2 ;;\nesac\n'
         f'exec {shlex.quote(str(psql))} -X -P pager=off ${{2+-c "$2"}}\n',
     )
     path.chmod(0o700)

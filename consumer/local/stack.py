@@ -9,18 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
-from urllib.parse import quote
 
 from consumer.errors import Exit, Stop
 from consumer.local import artifacts, binaries, connect, kafka, ports, postgres, processes, registry, settings_file
 from consumer.local.artifacts import Jars
+from consumer.local.endpoints import Endpoints, endpoints
 from consumer.local.files import exclusive, write_private
 from consumer.local.java import LOG4J2, Java
 from consumer.local.processes import Account
 from consumer.local.resources import resource
 from consumer.local.services import Service
 from consumer.local.state import Layout, State
-from consumer.local.versions import CONNECTORS, SOURCE_DATABASE, STORE_DATABASE
+from consumer.local.versions import CONNECTORS
 
 # Enough to find and end services, not to start them.
 NO_JARS = Jars((), ())
@@ -44,25 +44,6 @@ class Unwatched:
 
     def service(self, name: str, state: str) -> None:
         """Says nothing."""
-
-
-@dataclass(frozen=True)
-class Endpoints:
-    """Where everything answers. The DSNs carry passwords: they belong in no log and no argument.
-
-    `registry_url` is the Confluent-compatible API, empty for a stack without a registry.
-    """
-
-    bootstrap_servers: str
-    connect_url: str
-    source_dsn: str
-    source_owner_dsn: str
-    store_dsn: str
-    migrator_dsn: str
-    reader_dsn: str
-    admin_dsn: str
-    admin_source_dsn: str
-    registry_url: str = ""
 
 
 @dataclass(frozen=True)
@@ -126,7 +107,7 @@ class Stack:
                 state.save(self.layout)
                 write_private(self.layout.config("log4j2.properties"), LOG4J2)
                 self._start(self._services(state, jars, programs, who), watcher)
-            return _endpoints(state)
+            return endpoints(state)
 
     @property
     def exists(self) -> bool:
@@ -137,7 +118,7 @@ class Stack:
         """As the writer of settings files does, for this stack; `down` remembers where."""
         with exclusive(self.layout.lock, patience=300):
             state = self._remembered()
-            written = settings_file.write_settings(wanted, instead, _endpoints(state))
+            written = settings_file.write_settings(wanted, instead, endpoints(state))
             state.settings_file = str(written.absolute())
             state.save(self.layout)
         return written
@@ -147,7 +128,8 @@ class Stack:
 
         Returns the settings file that it leaves, because it was changed or is another stack's by now.
         """
-        if not self.exists:  # no stack, whatever folder it is
+        if not self.exists:
+            self._end_forgotten()
             return None
         with exclusive(self.layout.lock, patience=300):
             state = self._remembered(damaged_too=purge)
@@ -160,6 +142,14 @@ class Stack:
         written = Path(state.settings_file) if state.settings_file else None
         gone = written is None or settings_file.remove_settings(written, state.passwords["embedder"])
         return None if gone else written
+
+    def _end_forgotten(self) -> None:
+        """Ends what still runs of a stack whose folder was removed. No file is touched: they are not a stack's."""
+        wanted = self.layout.data("postgres")
+        for data in (wanted, binaries.data_elsewhere(wanted)):
+            for service in reversed(self._services(State(postgres_data=str(data)))):
+                if processes.find(service.command):
+                    processes.stop(service.command, service.patience)
 
     def status(self) -> list[ServiceStatus]:
         """Each service as it is now, whoever started it."""
@@ -175,7 +165,7 @@ class Stack:
                 "Run `embed-consumer stack up`.",
                 exit_code=Exit.UNREACHABLE,
             )
-        return _endpoints(state)
+        return endpoints(state)
 
     def register_connector(
         self, path: Path | None = None, *, name: str | None = None, overrides: Mapping[str, str] | None = None
@@ -276,22 +266,3 @@ def _status(service: Service) -> ServiceStatus:
     process = processes.find(service.command)
     pid = process.pid if process else None
     return ServiceStatus(service.name, service.state, service.port, pid, service.command.log)
-
-
-def _endpoints(state: State) -> Endpoints:
-    def dsn(role: str, database: str) -> str:
-        address = f"{ports.HOST}:{state.ports['postgres']}"
-        return f"postgresql://{role}:{quote(state.passwords[role])}@{address}/{database}"
-
-    return Endpoints(
-        bootstrap_servers=f"{ports.HOST}:{state.ports['kafka']}",
-        connect_url=f"http://{ports.HOST}:{state.ports['connect']}",
-        source_dsn=dsn("debezium", SOURCE_DATABASE),
-        source_owner_dsn=dsn("shop_owner", SOURCE_DATABASE),
-        store_dsn=dsn("embedder", STORE_DATABASE),
-        migrator_dsn=dsn("embedding_migrator", STORE_DATABASE),
-        reader_dsn=dsn("embedding_reader", STORE_DATABASE),
-        admin_dsn=dsn("postgres", STORE_DATABASE),
-        admin_source_dsn=dsn("postgres", SOURCE_DATABASE),
-        registry_url=registry.address(state) and registry.address(state) + registry.CONFLUENT_API,
-    )

@@ -64,11 +64,17 @@ class Layout:
                 exit_code=Exit.USAGE,
             )
         try:
+            if not self.state.exists() and self._strangers():
+                raise Stop(
+                    f"{self.home} is not the folder of a stack.",
+                    "There are files in it that no stack made, and a purge would take them along.",
+                    "Choose another one with --home.",
+                    exit_code=Exit.USAGE,
+                )
             for name in FOLDERS:
                 (self.home / name).mkdir(parents=True, exist_ok=True)
-            ignored = self.home / ".gitignore"
-            if not ignored.exists():
-                ignored.write_text("*\n", encoding="utf-8")
+            if not self._ignored.exists():
+                self._ignored.write_text("*\n", encoding="utf-8")
         except OSError as error:
             raise Stop(
                 f"{self.home} cannot be the folder of a stack.",
@@ -77,11 +83,21 @@ class Layout:
                 exit_code=Exit.USAGE,
             ) from None
 
+    @property
+    def _ignored(self) -> Path:
+        return self.home / ".gitignore"
+
+    def _strangers(self) -> bool:
+        """Whether the folder holds a file that a start which was killed at its very beginning does not leave."""
+        ours = (self.lock, self._ignored)
+        files = (path for path in self.home.rglob("*") if not path.is_dir() and path not in ours)
+        return any(not path.name.startswith(f".{self.state.name}.") for path in files)
+
     def remove(self) -> None:
         """Deletes what a stack made; what else lies in the folder stays, and the folder with it."""
         for name in FOLDERS:
             shutil.rmtree(self.home / name, ignore_errors=True)
-        for path in (self.state, self.sql, self.home / ".gitignore", self.home / "embed-consumer.yaml"):
+        for path in (self.state, self.sql, self._ignored, self.home / "embed-consumer.yaml"):
             path.unlink(missing_ok=True)
         if not any(self.home.iterdir()):
             self.home.rmdir()

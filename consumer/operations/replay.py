@@ -128,7 +128,7 @@ def plan(request: Request, settings: Settings, broker: Broker, store: Store) -> 
 def execute(
     replay: ReplayPlan, settings: Settings, broker: Broker, stopping: Event, advanced: Callable[[int], None]
 ) -> Summary:
-    """Replay until the end or until `stopping`; `advanced` hears how many offsets each transaction moved on.
+    """Replay until the end or until `stopping`; `advanced` hears 0 as it begins, then each transaction's offsets.
 
     Metrics are served like the consumer's, beside it on the next free port. Raises Stop if another process runs the
     same replay.
@@ -145,6 +145,7 @@ def execute(
         )
         with Reader(broker, telemetry.notice) as reader:
             run = _Run(replay, store, pipeline, tables, generation, telemetry, stopping, advanced)
+            advanced(0)
             run.all(reader, settings.batch.max_events, int(settings.batch.max_bytes))
     for (_, _, outcome), child in metrics.events.children():
         run.summary.outcomes[outcome] += int(child.value())

@@ -1,6 +1,6 @@
 """One settings tree: a YAML file, overridden by the environment, overridden by flags."""
 
-from consumer.settings.load import DEFAULT_FILE, PREFIX, Loaded, load_settings, settings_schema
+from consumer.settings.load import DEFAULT_FILE, Loaded, load_settings, own_variables, settings_schema
 from consumer.settings.tree import (
     BatchSettings,
     EmbeddingSettings,
@@ -17,7 +17,6 @@ from consumer.settings.tree import (
 
 __all__ = [
     "DEFAULT_FILE",
-    "PREFIX",
     "BatchSettings",
     "EmbeddingSettings",
     "HttpSettings",
@@ -31,5 +30,6 @@ __all__ = [
     "StoreSettings",
     "TableSettings",
     "load_settings",
+    "own_variables",
     "settings_schema",
 ]

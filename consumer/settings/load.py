@@ -70,10 +70,15 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
     except ValueError as error:
         raise Stop(f"The environment holds a value that cannot be read: {error}.", exit_code=Exit.USAGE) from None
     origins = {key: str(path) for key in _leaves(content)}
-    origins |= {_env_key(name): f"${name}" for name in os.environ if name.startswith(PREFIX) and name not in named}
+    origins |= {_env_key(name): f"${name}" for name in own_variables() if name not in named}
     origins |= {_env_key(name): f"${name}{SUFFIX}" for name in files}
     origins |= dict.fromkeys(_leaves(flags), "flag")
     return Loaded(loaded, path, origins)
+
+
+def own_variables() -> list[str]:
+    """The names in the environment that are settings, in whatever case they are written."""
+    return sorted(name for name in os.environ if name.upper().startswith(PREFIX))
 
 
 def settings_schema() -> dict[str, Any]:
@@ -96,9 +101,22 @@ def _settings_file(file: Path | None) -> Path | None:
     return named
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice: YAML's own reader would take the last one and forget the others."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node, seen = super().compose_mapping_node(anchor), set[str]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"{key.value} stands here twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+        return node
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a safe loader)
     except yaml.MarkedYAMLError as error:
         where = f"line {error.problem_mark.line + 1}" if error.problem_mark else "somewhere"
         raise Stop(
@@ -108,7 +126,13 @@ def _read(path: Path) -> dict[str, Any]:
         raise Stop(f"{path} cannot be read.", f"{type(error).__name__}.", exit_code=Exit.USAGE) from None
     if content is not None and not isinstance(content, dict):
         raise Stop(f"{path} holds no settings.", "The top level must be keys.", exit_code=Exit.USAGE)
-    return content or {}
+    # A section of which every line is commented out is one that is not there.
+    return {key: value for key, value in (content or {}).items() if value is not None or not _is_section(key)}
+
+
+def _is_section(key: object) -> bool:
+    field = Settings.model_fields.get(str(key))
+    return field is not None and _section(field.annotation) is not None
 
 
 def _refuse_unknown(content: Mapping[str, Any], where: str) -> None:
@@ -117,9 +141,9 @@ def _refuse_unknown(content: Mapping[str, Any], where: str) -> None:
 
 
 def _refuse_unknown_environment(files: Container[str]) -> None:
-    for name, value in os.environ.items():
-        if name.startswith(PREFIX) and name not in files:
-            for path in _unknown(_nested(_env_key(name), _json(value)), Settings, ()):
+    for name in own_variables():
+        if name not in files:
+            for path in _unknown(_nested(_env_key(name), _json(os.environ[name])), Settings, ()):
                 raise Stop(_unknown_message(path, f"${name}"), exit_code=Exit.USAGE)
 
 
@@ -186,7 +210,7 @@ def _usage(error: ValidationError, path: Path | None) -> Stop:
 
 
 def _env_key(name: str) -> str:
-    return name.removeprefix(PREFIX).lower().replace("__", ".")
+    return name[len(PREFIX) :].lower().replace("__", ".")
 
 
 def _leaves(content: Any, path: str = "") -> Iterator[str]:

@@ -25,6 +25,9 @@ OWNED_KAFKA_PROPERTIES = {
     "on_commit": None,
     "error_cb": None,
     "stats_cb": None,
+    "throttle_cb": None,
+    "oauth_cb": None,
+    "default.topic.config": None,
     "logger": None,
 }
 # librdkafka would load any code that it names.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from psycopg import Connection
@@ -61,7 +61,7 @@ WHERE f.key_hash = healed.key_hash AND f.source = healed.source
 _CLAIM = f"""
 WITH due AS (
     SELECT failure_id FROM failed_documents
-    WHERE state = 'retrying' AND next_attempt_at <= now()
+    WHERE state = 'retrying' AND next_attempt_at <= now() AND (%s::text[] IS NULL OR source = ANY(%s))
     ORDER BY next_attempt_at LIMIT %s
     FOR UPDATE SKIP LOCKED
 )
@@ -142,10 +142,11 @@ def remove_healed(connection: Connection[Any], writes: Sequence[DocumentWrite]) 
         connection.execute(_REMOVE, arrays)
 
 
-def claim(connection: Connection[Any], limit: int) -> list[FailedDocument]:
+def claim(connection: Connection[Any], limit: int, sources: Collection[str] | None) -> list[FailedDocument]:
     """Due rows, counted and moved on in the schedule: no other process gets them before then."""
+    wanted = None if sources is None else list(sources)
     with connection.cursor(row_factory=kwargs_row(_row)) as cursor:
-        return cursor.execute(_CLAIM, [limit]).fetchall()
+        return cursor.execute(_CLAIM, [wanted, wanted, limit]).fetchall()
 
 
 def listed(connection: Connection[Any], selector: Selector, limit: int) -> list[FailedDocument]:

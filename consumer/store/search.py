@@ -13,8 +13,9 @@ from consumer.store.model import Generation, SearchHit
 _OPERATOR = {"cosine": "<=>", "l2": "<->", "ip": "<#>"}
 _MOST_CANDIDATES = 1000  # the largest hnsw.ef_search
 
-# The index gives at most ef_search rows, before any filter. With a filter, or for more, it goes on scanning in order.
-_SCAN = "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', %s, true)"
+# The index looks at ef_search vectors first, before any filter; old versions that no vacuum has removed are among them.
+# Where that leaves fewer than k rows it goes on scanning in order.
+_SCAN = "SELECT set_config('hnsw.ef_search', %s, true), set_config('hnsw.iterative_scan', 'strict_order', true)"
 
 _NEAREST = sql.SQL("""
 SELECT embedding {operator} %(vector)s::{type} AS distance,
@@ -39,10 +40,9 @@ def nearest(
     # Shortest decimal text that gives the same float32 again.
     text = "[" + ",".join(map(str, np.asarray(vector, dtype=np.float32))) + "]"
     candidates = str(min(max(k, 40), _MOST_CANDIDATES))
-    go_on = "strict_order" if source is not None or k > _MOST_CANDIDATES else "off"
     with connection.pipeline(), connection.cursor(row_factory=class_row(SearchHit)) as cursor:
         connection.execute("BEGIN READ ONLY")
-        connection.execute(_SCAN, [candidates, go_on])
+        connection.execute(_SCAN, [candidates])
         # Not prepared: a generic plan could not tell a small k from a large one.
         cursor.execute(statement, {"vector": text, "k": k, "source": source}, prepare=False)
         connection.execute("COMMIT")

@@ -186,10 +186,10 @@ class Store:
 
     # --- failed and stale documents
 
-    def claim_failed(self, limit: int) -> list[FailedDocument]:
-        """Due failed documents, each counted as one attempt and moved on in the schedule before it is tried."""
+    def claim_failed(self, limit: int, sources: Collection[str] | None = None) -> list[FailedDocument]:
+        """Due failed documents of these sources, each counted as one attempt and moved on before it is tried."""
         with self._session() as connection:
-            return failed.claim(connection, limit)
+            return failed.claim(connection, limit, sources)
 
     def list_failed(self, selector: Selector = ALL, limit: int = 100) -> list[FailedDocument]:
         """Failed documents, oldest first."""

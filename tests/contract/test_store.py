@@ -408,6 +408,15 @@ def test_the_schedule_of_a_failed_document(bench: Either) -> None:
     assert bench.store.list_failed() == []
 
 
+def test_only_failed_documents_of_the_sources_asked_for_are_claimed(bench: Either) -> None:
+    bench.applied(failing(1, 7), msgspec.structs.replace(failing(2, 8), key=key(2, "other")))
+    bench.pass_time(301)
+    assert bench.store.claim_failed(10, []) == []
+    assert [(row.source, row.attempts) for row in bench.store.claim_failed(10, [SOURCE])] == [(SOURCE, 2)]
+    assert {row.source: row.attempts for row in bench.store.list_failed()} == {SOURCE: 2, "other": 1}
+    assert [row.source for row in bench.store.claim_failed(10)] == ["other"]
+
+
 def test_an_event_without_a_document_is_known_by_its_coordinates(bench: Either) -> None:
     rejects = tuple(
         RejectedEvent(SOURCE, TOPIC, 0, offset, Failure("decode", error_type, "why"))

@@ -266,6 +266,11 @@ def test_the_roles_of_ops_have_what_they_need_and_no_more(server: str) -> None:
     with Store(as_role["embedding_reader"], "embedding") as reader:
         assert len(reader.search(generation, VECTORS[b"x"], 5)) == 1
         assert reader.index_status(generation).state == "ready"
+    touched = "SELECT embedding FROM embedding.chunks LIMIT 1"  # the extension checks its settings when it is loaded
+    with psycopg.connect(as_role["embedding_reader"]) as plain:
+        plain.execute(touched)
+        assert plain.execute("SHOW hnsw.iterative_scan").fetchone() == ("strict_order",)
+    with Store(as_role["embedding_reader"], "embedding") as reader:
         with pytest.raises(Stop, match="denies a privilege"):
             reader.apply(plan(write(2)), VECTORS)
         with pytest.raises(Stop, match="may not write to documents"):

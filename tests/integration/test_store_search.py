@@ -10,7 +10,7 @@ import pytest
 
 from consumer.planning import NewChunk
 from consumer.store import build_index
-from tests.integration.store_bench import Bench, chunk, chunk_hash, key, other_space, plan, write
+from tests.integration.store_bench import Bench, chunk, chunk_hash, delete, key, other_space, plan, write
 
 
 def filled(server: str, rows: int = 300, **space: object) -> tuple[Bench, np.ndarray]:
@@ -74,6 +74,27 @@ def test_a_filter_by_source_still_gives_k_rows_through_the_index(server: str) ->
     assert {hit.source for hit in hits} == {"other"}
     exact = {f"chunk {3 * number}" for number in np.argsort(truth)[:150]}
     assert len(exact & {hit.content for hit in hits}) >= 140
+    bench.store.close()
+
+
+def test_what_was_deleted_since_the_last_vacuum_takes_no_hits_place(server: str) -> None:
+    """Until then the index keeps old vectors, here more of them near the question than it looks at first."""
+    bench, vectors = filled(server, rows=600, dimension=8)
+    build_index(server, bench.schema, bench.generation)
+    names = [f"old {number}" for number in range(200)]
+    near = {chunk_hash(name): vectors[1] + np.float32(1e-4) * place for place, name in enumerate(names)}
+    numbers = range(1000, 1200)
+    writes = [write(n, n, insert=(chunk(name),)) for n, name in zip(numbers, names, strict=True)]
+    bench.store.apply(plan(*writes), near)
+    bench.applied(*(delete(n, n + 1000, bench.stored(n)) for n in numbers))
+    bench.store.close()
+    bench.rows("ALTER DATABASE postgres SET enable_seqscan = off")  # so few rows would rather be scanned
+    try:
+        hits = bench.store.search(bench.generation, vectors[1], 5)
+    finally:
+        bench.rows("ALTER DATABASE postgres RESET enable_seqscan")
+    nearest = np.argsort(expected(vectors, vectors[1], "cosine"))[:5]
+    assert [hit.content for hit in hits] == [f"chunk {number}" for number in nearest]
     bench.store.close()
 
 

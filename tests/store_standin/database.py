@@ -110,9 +110,10 @@ class FailedDocuments:
             1, now, again, "retrying" if again else "dead",
         )  # fmt: skip
 
-    def claim(self, limit: int, now: datetime) -> list[FailedDocument]:
-        """Due rows, each counted and moved on in the schedule."""
-        due = sorted((row.next_attempt_at, row.failure_id) for row in self.rows.values() if row.next_attempt_at)
+    def claim(self, limit: int, sources: Collection[str] | None, now: datetime) -> list[FailedDocument]:
+        """Due rows of these sources, each counted and moved on in the schedule."""
+        rows = [row for row in self.rows.values() if sources is None or row.source in sources]
+        due = sorted((row.next_attempt_at, row.failure_id) for row in rows if row.next_attempt_at)
         claimed = []
         for _, number in [each for each in due if each[0] <= now][:limit]:
             row = self.rows[number]

@@ -136,9 +136,9 @@ class StandInStore:
 
     # --- failed documents
 
-    def claim_failed(self, limit: int) -> list[FailedDocument]:
+    def claim_failed(self, limit: int, sources: Collection[str] | None = None) -> list[FailedDocument]:
         self._at("claim")
-        return self._database.failed.claim(limit, self._database.now)
+        return self._database.failed.claim(limit, sources, self._database.now)
 
     def list_failed(self, selector: Selector = ALL, limit: int = 100) -> list[FailedDocument]:
         return self._database.failed.selected(selector)[:limit]

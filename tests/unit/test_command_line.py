@@ -168,6 +168,29 @@ def test_a_folder_without_a_stack_and_one_that_can_have_none(command: Command) -
     assert "file is not a folder of the demo" in err
 
 
+@pytest.mark.parametrize("port", ["0", "-3", "65536", "99999"])
+def test_a_port_that_is_none_is_refused_before_anything_is_made(command: Command, port: str) -> None:
+    code, out, err = command("stack", "up", "--kafka-port", port)
+    assert (code, out) == (USAGE, "")
+    assert "--kafka-port" in err
+    assert not list(Path.cwd().iterdir())
+
+
+def test_output_without_room_is_a_sentence() -> None:
+    program = [sys.executable, "-c", "from consumer.cli import main; main()", "config", "schema"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == FAILED
+    assert done.stderr == "What was to be written has no room.\nThe system says: No space left on device.\n"
+
+
+def test_a_template_with_a_mistake_is_told_in_full(command: Command) -> None:
+    write(tables=[{**TABLE, "when": "{{ status = 'published' }}"}])
+    code, _, err = command("config", "validate")
+    assert code == USAGE
+    assert "Line 1: expected 'end of print statement', got '='." in err
+
+
 def test_what_is_said_beside_a_progress_bar_has_lines_of_its_own() -> None:
     program = (
         "import sys; from consumer.cli.output import progress, remark\n"

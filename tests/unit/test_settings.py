@@ -11,7 +11,7 @@ from consumer.cli.config import shown
 from consumer.errors import Exit, Stop
 from consumer.operations.doctor.source import table_of
 from consumer.operations.wiring import topics
-from consumer.settings import Settings, load_settings, settings_schema
+from consumer.settings import Settings, StoreSettings, load_settings, settings_schema
 from consumer.settings.tree import OWNED_KAFKA_PROPERTIES
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +56,33 @@ def test_a_nested_value_from_the_environment_keeps_its_neighbours(monkeypatch: p
     assert (store.schema_name, store.dsn.get_secret_value()) == ("mine", "postgresql://x@y/z")
 
 
+@pytest.mark.parametrize("name", ["embedding_batch__max_events", "Embedding_Batch__Max_Events"])
+def test_the_environment_is_named_in_any_case(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "7")
+    loaded = load_settings()
+    assert loaded.settings.batch.max_events == 7
+    assert loaded.origins == {"batch.max_events": f"${name}"}
+    monkeypatch.setenv("embedding_btch__max_events", "7")
+    with pytest.raises(Stop, match=r"\$embedding_btch__max_events: there is no setting btch"):
+        load_settings()
+
+
+def test_a_section_without_a_line_is_one_that_is_not_there() -> None:
+    write("group: here\nstore:\n  # dsn: postgresql://a@b/c\ntables:\n")
+    settings = load_settings().settings
+    assert (settings.group, settings.store, settings.tables) == ("here", StoreSettings(), ())
+
+
+def test_what_a_file_merges_may_stand_twice() -> None:
+    write(
+        "tables:\n  - &first {topic: a.b.c, text: x, metadata: [price]}\n"
+        "  - &second {<<: *first, topic: a.b.d}\n  - {<<: *second, topic: a.b.e}\n"
+    )
+    assert [(table.topic, table.metadata) for table in load_settings().settings.tables] == [
+        (topic, ("price",)) for topic in ("a.b.c", "a.b.d", "a.b.e")
+    ]
+
+
 def test_source_defaults_to_the_topic_and_gives_the_prefix() -> None:
     write(TABLE)
     table = load_settings().settings.tables[0]
@@ -79,9 +106,13 @@ def test_a_prefix_that_contains_a_dot_is_said() -> None:
         ("store: {dsm: x}", r"store\.dsm\. The nearest one is store\.dsn"),
         ("tables:\n  - {topic: a.b.c, txt: x}", r"tables\.txt\. The nearest one is tables\.text"),
         ("group: [", "not valid YAML"),
+        (f"{TABLE}group: x\n{TABLE}", "line 5: tables stands here twice"),
+        ("store: {dsn: canary, dsn: canary}", "line 1: dsn stands here twice"),
+        ("group:", "group"),
         ("- a\n- b", "top level must be keys"),
         ("batch: {max_events: 0}", r"batch\.max_events"),
         ("kafka: {properties: {group.id: x}}", r"group\.id is owned by embed-consumer.*set group instead"),
+        ("kafka: {properties: {oauth_cb: canary}}", "oauth_cb is owned by embed-consumer.*remove it"),
         ("kafka: {properties: {Auto.Offset.Reset: earliest}}", "owned by embed-consumer"),
         ("kafka: {properties: {metadata.broker.list: 'h:1'}}", "set kafka.bootstrap_servers instead"),
         ("kafka: {properties: {plugin.library.paths: evil}}", "loads foreign code"),

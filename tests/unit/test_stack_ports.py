@@ -38,6 +38,11 @@ def test_a_port_that_was_asked_for_is_taken_or_refused(taken: int) -> None:
     assert ports.choose(["connect"], {"connect": free}, {"connect": taken}, set()) == {"connect": free}
 
 
+def test_there_is_no_port_beyond_the_last() -> None:
+    with pytest.raises(Stop, match="No free port"):
+        ports.choose(["kafka"], {}, {"kafka": ports.HIGHEST}, {ports.HIGHEST})
+
+
 def test_all_addresses_of_the_machine_count(taken: int) -> None:
     with socket.socket() as everywhere:
         everywhere.bind(("0.0.0.0", 0))

@@ -17,9 +17,10 @@ import yaml
 
 from consumer.errors import Exit, Retry, Stop
 from consumer.local import ports, processes
+from consumer.local.endpoints import Endpoints
 from consumer.local.files import exclusive, write_private
 from consumer.local.processes import Command
-from consumer.local.stack import Endpoints, Stack
+from consumer.local.stack import Stack
 
 HOME = Path(".embed-consumer-demo")
 GROUP = "demo"

@@ -22,8 +22,8 @@ from consumer.local.demo.home import CHUNK, METADATA, MODEL, SCHEMA, Home
 from consumer.local.demo.screen import Screen
 from consumer.local.demo.shop import Row, Shop
 from consumer.local.demo.texts import Text, collect
+from consumer.local.endpoints import Endpoints
 from consumer.local.sql_script import write_sql_script
-from consumer.local.stack import Endpoints
 from consumer.store import Store
 
 _SNAPSHOT_WITHIN = 900.0
