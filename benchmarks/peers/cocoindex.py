@@ -35,7 +35,7 @@ class CocoIndex(InProcess):
         return [run, "update", "--live", "--force", "--quiet", environments.APPS / "cocoindex_app.py"]
 
     def environment(self) -> Mapping[str, str]:
-        return {"INTERVAL": INTERVAL}
+        return {"INTERVAL": INTERVAL, "COCOINDEX_DISABLE_USAGE_TRACKING": "1"}
 
     def prepare(self) -> None:
         """Nothing: it makes its table and its memory itself when it starts."""

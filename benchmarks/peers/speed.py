@@ -59,7 +59,8 @@ def long_texts(world: Trial, count: int, cap: float) -> Mapping[str, float]:
 
 
 def _single(world: Trial, number: int) -> float:
-    """One row edited on a contender that has nothing else to do."""
+    """One row edited on a contender that has nothing else to do, somewhere between two looks of one that polls."""
+    time.sleep(number * 0.37 % 1)
     marker = f"single-{number}"
     return _timed(world, lambda: world.edit(rows(marker, [FIRST + number])), marker, 1, 60)
 
