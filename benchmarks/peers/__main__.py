@@ -96,7 +96,7 @@ def _run(stack: Stack, folder: Path, kind: str, name: str, asked: argparse.Names
         try:
             with trial(made) as world:
                 return run | _measured(world, kind, asked)
-        except (TooLate, AssertionError, psycopg.Error, OSError) as failure:
+        except TooLate as failure:
             traceback.print_exc(file=sys.stderr)
             with suppress(OSError):
                 print((Path(here) / "program.log").read_text(errors="replace")[-3000:], file=sys.stderr)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 
+from benchmarks.peers.contender import DATABASE
 from benchmarks.peers.in_process import InProcess
 from consumer.local import connect, resource
 
@@ -51,12 +53,12 @@ class Pathway(InProcess):
         with psycopg.connect(self.site.admin, autocommit=True) as connection:
             connection.execute(target.format(sql.Identifier(f"{self.table}_pw")))
             connection.execute(publication.format(sql.Identifier(self.table), sql.Identifier(self.table)))
-            user = connection.info.user
+        login = conninfo_to_dict(self.site.admin)
         config = json.loads(resource("connectors/postgres-json.json").read_text(encoding="utf-8"))
         changed = {
-            "database.dbname": connection.info.dbname or "peers",
-            "database.user": user,
-            "database.password": connection.info.password,
+            "database.dbname": DATABASE,
+            "database.user": str(login["user"]),
+            "database.password": str(login["password"]),
             "topic.prefix": self.table,
             "slot.name": self.table,
             "publication.name": self.table,

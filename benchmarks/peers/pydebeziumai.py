@@ -28,7 +28,7 @@ class PyDebeziumAI(InProcess):
     @property
     def stored(self) -> sql.Composed:
         query = sql.SQL(
-            "SELECT (cmetadata->>'number')::int AS id, document AS content, embedding FROM langchain_pg_embedding"
+            "SELECT (e.cmetadata->>'number')::int AS id, document AS content, embedding FROM langchain_pg_embedding e"
             " JOIN langchain_pg_collection c ON c.uuid = collection_id WHERE c.name = {}"
         )
         return query.format(self.table)
