@@ -7,7 +7,7 @@ import string
 import time
 from collections.abc import Callable, Mapping
 
-from benchmarks.peers.trial import TooLate, Trial, rows, short
+from benchmarks.peers.trial import TooLate, Trial, rows
 
 FIRST, COUNT = 100, 100
 GRACE, PATIENCE = 2.0, 20.0  # s after a sentinel is through; s until what is not yet right is called wrong
@@ -72,7 +72,7 @@ def _key(world: Trial) -> str:
     world.run("UPDATE {} SET number = %s WHERE number = %s", [new, old])
 
     def moved(found: Mapping[int, list[str]]) -> bool:
-        return old not in found and found.get(new) == [rows("first", [old])[0][1]]
+        return old not in found and _is(found.get(new), rows("first", [old])[0][1])
 
     return _settled(world, 202, moved, "the row is not found under its new key alone")
 
@@ -80,9 +80,9 @@ def _key(world: Trial) -> str:
 def _last(world: Trial) -> str:
     """Several changes of a row in one transaction: the last one counts."""
     with_edits = rows("last", [FIRST + 30])
-    world.edit([(FIRST + 30, "neither this " + short(1)), (FIRST + 30, None), *with_edits])
+    world.edit([(FIRST + 30, "neither this"), (FIRST + 30, None), *with_edits])
     return _settled(
-        world, 203, lambda found: found.get(FIRST + 30) == [with_edits[0][1]], "another text than the last is stored"
+        world, 203, lambda found: _is(found.get(FIRST + 30), with_edits[0][1]), "another text than the last is stored"
     )
 
 
@@ -113,11 +113,11 @@ def _kill(world: Trial) -> str:
     world.edit(rows("while dead", numbers[:10]))
     world.run("DELETE FROM {} WHERE number >= %s", [numbers[290]])
     world.contender.start()
-    wanted = {number: [text] for number, text in rows("kill", numbers[10:290])}
-    wanted |= {number: [text] for number, text in rows("while dead", numbers[:10])}
+    wanted = dict(rows("kill", numbers[10:290]) + rows("while dead", numbers[:10]))
 
     def whole(found: Mapping[int, list[str]]) -> bool:
-        return {number: texts for number, texts in found.items() if number >= numbers[0]} == wanted
+        there = {number for number in found if number >= numbers[0]}
+        return there == wanted.keys() and all(_is(found[number], text) for number, text in wanted.items())
 
     try:
         world.until(lambda: whole(world.contents()), 120)
@@ -157,6 +157,12 @@ def _settled(world: Trial, sentinel: int, right: Callable[[Mapping[int, list[str
     return ""
 
 
+def _is(chunks: list[str] | None, text: str) -> bool:
+    """Whether the chunks are the text, once: parts of it, as long as it is but for white space at the cuts."""
+    length = sum(map(len, chunks or []))
+    return 0.97 * len(text) <= length <= len(text) and all(chunk in text for chunk in chunks or [])
+
+
 def _lives(world: Trial, number: int) -> bool:
     try:
         world.sentinel(number, 60)
@@ -165,10 +171,10 @@ def _lives(world: Trial, number: int) -> bool:
     return True
 
 
-def _difference(found: Mapping[int, list[str]], wanted: Mapping[int, list[str]], first: int) -> str:
+def _difference(found: Mapping[int, list[str]], wanted: Mapping[int, str], first: int) -> str:
     missing = sum(number not in found for number in wanted)
     gone = sum(number >= first and number not in wanted for number in found)
-    stale = sum(number in found and found[number] != texts for number, texts in wanted.items())
+    stale = sum(number in found and not _is(found[number], text) for number, text in wanted.items())
     return f"of {len(wanted)} rows {missing} are missing and {stale} are stale or double; {gone} deleted ones are found"
 
 
