@@ -31,7 +31,7 @@ from benchmarks.peers.pathway import Pathway
 from benchmarks.peers.pgai import Pgai
 from benchmarks.peers.pydebeziumai import PyDebeziumAI
 from benchmarks.peers.trial import TooLate, Trial, trial
-from consumer.local import Stack
+from consumer.local import Stack, interrupt_on_signals
 
 CONTENDERS: Mapping[str, type[Contender]] = {
     "ours": Ours,
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--cap", type=float, default=900, help="seconds after which a load counts as not finished")
     parser.add_argument("--out", type=Path, help="file to add to; default: a new one in benchmarks/results")
     asked = parser.parse_args()
+    interrupt_on_signals()
     if asked.install:
         for peer in asked.install:
             environments.install(peer)

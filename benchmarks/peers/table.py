@@ -15,7 +15,7 @@ Run = dict[str, Any]
 SPEED = (
     ("load_s", "first load, s"),
     ("load_embedded", "texts embedded for it"),
-    ("edits_s", "1 % of the texts edited: all fresh, s"),
+    ("edits_s", "1 % of the texts edited in one transaction: all fresh, s"),
     ("single_edit_s", "one text edited: fresh, s (median of 10)"),
     ("touched_embedded", "another column of 10 % edited: texts embedded again"),
 )
@@ -49,10 +49,10 @@ def _speed(title: str, runs: Sequence[Run], figures: Iterable[tuple[str, str]]) 
         name: [run["figures"] for run in runs if run["contender"] == name and "figures" in run] for name in names
     }
     failed = {name: sum("failed" in run for run in runs if run["contender"] == name) for name in names}
-    head = [
-        f"{name} ({len(measured[name])} runs" + (f", {failed[name]} failed)" if failed[name] else ")") for name in names
-    ]
+    head = [f"{name} ({len(measured[name])} of {len(measured[name]) + failed[name]} runs)" for name in names]
     lines = [f"### {title}", "", _row(["", *head]), _row(["---"] * (len(names) + 1))]
+    loads = [[run["machine"]["load_before"] for run in runs if run["contender"] == name] for name in names]
+    lines.append(_row(["load average of the machine before it", *map(_spread, loads)]))
     for figure, called in figures:
         values = [[run[figure] for run in measured[name]] for name in names]
         lines.append(_row([called, *(_spread(found) for found in values)]))
@@ -84,8 +84,13 @@ def _ratio(measured: dict[str, list[dict[str, float]]], name: str, figure: str) 
 def _spread(values: Sequence[float]) -> str:
     if not values:
         return "-"
-    middle = f"{median(values):.3g}"
-    return middle if min(values) == max(values) else f"{middle} ({min(values):.3g} to {max(values):.3g})"
+    if min(values) == max(values):
+        return _number(values[0])
+    return f"{_number(median(values))} ({_number(min(values))} to {_number(max(values))})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2f}" if value < 1 else f"{value:.1f}"
 
 
 def _row(cells: Sequence[str]) -> str:
