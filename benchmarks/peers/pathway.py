@@ -26,7 +26,7 @@ class Pathway(InProcess):
     packages = ("pathway", "torch", "sentence-transformers")
     given = (
         "`pw.io.debezium.read` (its WAL reader wants a licence key, free by signing up)",
-        "a Debezium connector with our settings, JSON with schemas",
+        "a Debezium connector with our settings, JSON with schemas; REPLICA IDENTITY FULL, which it needs",
         f"autocommit every {COMMIT_MS} ms (default 1,500)",
         "SentenceTransformerEmbedder on the CPU, batches of 32 (default 1,024)",
         "`pw.io.postgres.write` as a snapshot table; persistence on disk every second, so that a restart goes on",
@@ -50,8 +50,11 @@ class Pathway(InProcess):
     def prepare(self) -> None:
         target = sql.SQL("CREATE TABLE {} (number bigint PRIMARY KEY, content text, embedding vector(384))")
         publication = sql.SQL("CREATE PUBLICATION {} FOR TABLE {}")
+        # Without the former row in an update it ends: "got a second insertion of a row".
+        whole = sql.SQL("ALTER TABLE {} REPLICA IDENTITY FULL")
         with psycopg.connect(self.site.admin, autocommit=True) as connection:
             connection.execute(target.format(sql.Identifier(f"{self.table}_pw")))
+            connection.execute(whole.format(sql.Identifier(self.table)))
             connection.execute(publication.format(sql.Identifier(self.table), sql.Identifier(self.table)))
         login = conninfo_to_dict(self.site.admin)
         config = json.loads(resource("connectors/postgres-json.json").read_text(encoding="utf-8"))
