@@ -23,6 +23,7 @@ class Ours(Contender):
     given = (
         "its connector file as it is (connectors/postgres-json.json), default settings, torch CPU float32",
         "chunks of at most 256 tokens, no overlap; HNSW is built after the first load",
+        "session timeout 6 s (Kafka: 45 s), which only matters after a kill",
         "Kafka and Connect run beside it on the same cores",
     )
 
