@@ -24,8 +24,8 @@ from consumer.cli.output import print_json, remark, stdout
 from consumer.errors import Stop
 
 _REKEYED = (
-    "They are removed. Start the consumer and take a snapshot of the table (docs/snapshots.md): until it is read, "
-    "search finds only rows that change."
+    "They are removed. Take a snapshot of the table now (docs/snapshots.md): until it is read, search finds only rows "
+    "that change."
 )
 
 offsets_app = typer.Typer(help="Show where the group stands, or move it.", no_args_is_help=True)
@@ -83,7 +83,7 @@ def rekey(
     config: ConfigOption = None,
     group: GroupOption = None,
 ) -> None:
-    """Accept a table's new primary key, on which the consumer has stopped: documents under the old one are removed."""
+    """Accept a table's new primary key, under which its events fail: its documents are removed, a snapshot follows."""
     settings = load(config, group)
     known_source(settings, source)
     from consumer.store import key_change
@@ -95,9 +95,9 @@ def rekey(
     if as_json:
         print_json({"change": change._asdict() if change else None, "removed": gone, "executed": execute})
     elif change is None:
-        remark(f"No consumer has stopped on another key of {source}: there is nothing to decide.")
+        remark(f"No event of {source} came under another key: there is nothing to decide.")
     else:
-        print(f"{source}: from ({change.old}) to ({change.new}); documents under the old one: {change.documents}")
+        print(f"{source}: from ({change.old}) to ({change.new}); documents that end: {change.documents}")
         remark(_REKEYED if execute else "They would be removed. Nothing was changed. Add --execute to do it.")
 
 

@@ -97,7 +97,9 @@ class Telemetry:
         for prefix, ts_us in work.heartbeats.items():
             self.lag.heartbeat(prefix, ts_us)
         if applied.dropped:
-            work.outcomes = _without(work.outcomes, set(applied.dropped))
+            work.outcomes = _turned(work.outcomes, set(applied.dropped), "stale")
+        if applied.refused:
+            work.outcomes = _turned(work.outcomes, applied.refused, "rejected")
         again = not work.batch.spans  # no position moves: a retry, whose event has been counted before
         if not again:
             self._count(work.outcomes)
@@ -225,7 +227,12 @@ class Telemetry:
 
     def _say(self, work: Work, planned: Planned, applied: Applied) -> None:
         failures: list[tuple[RejectedEvent | Order, Failure]] = [(reject, reject.failure) for reject in work.rejects]
-        failures += [(write.order, write.failure) for write in planned.writes if write.failure is not None]
+        refused = applied.refused
+        failures += [
+            (write.order, failure)
+            for write in planned.writes
+            if (failure := refused.get(write.key, write.failure)) is not None
+        ]
         _log.info(
             "batch",
             events=len(work.outcomes),
@@ -241,11 +248,11 @@ class Telemetry:
             self.notice("document failed", where=place, stage=failure.stage, error=failure.error)
 
 
-def _without(outcomes: Iterable[Outcome], dropped: Container[DocumentKey]) -> list[Outcome]:
-    """Events whose documents turned out to be older than a truncate of their source: stale."""
+def _turned(outcomes: Iterable[Outcome], documents: Container[DocumentKey], into: str) -> list[Outcome]:
+    """Events whose documents turned out otherwise: older than a truncate of their source, or under another key."""
     return [
-        outcome._replace(outcome="stale")
-        if outcome.event is not None and document_key(outcome.source, outcome.event.key) in dropped
+        outcome._replace(outcome=into)
+        if outcome.event is not None and document_key(outcome.source, outcome.event.key) in documents
         else outcome
         for outcome in outcomes
     ]

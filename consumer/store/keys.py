@@ -1,22 +1,21 @@
 """Which columns are a source's key. Under another one its rows would be documents twice, the old for ever.
 
-The columns under which a source is first written are remembered. A write under others stops the writer before anything
-happens, and both are noted: `rekey` is how a person accepts the new ones. From then on these count, and what was
-committed before the first event under them is dropped, through whichever partition it comes.
+The columns under which a source is first written are remembered. A write under others becomes a failed document, while
+its neighbours go on, and both keys are noted: `rekey` is how a person accepts the new ones. From then on these count,
+and what was committed before the first event under them is dropped, through whichever partition it comes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
 from psycopg import Connection
 
-from consumer.errors import Stop
 from consumer.events import Order
-from consumer.planning import DocumentWrite
+from consumer.planning import DocumentWrite, Failure
 from consumer.store.model import KeyChange
 from consumer.store.packing import Array
 from consumer.store.truncates import UNREAD
@@ -31,6 +30,29 @@ _KINDS: Mapping[type, str] = {
     bool: "boolean",
     dict: "object",
     list: "list",
+}
+KEY_CHANGED = "key_changed"
+
+# What a write leaves out that fails for its key alone.
+_NOTHING: Mapping[str, Any] = {
+    "state": "failed",
+    "fields": None,
+    "fields_complete": False,
+    "fields_hash": None,
+    "table_hash": None,
+    "content_hash": None,
+    "generation": None,
+    "metadata": None,
+    "layout": None,
+    "insert": (),
+    "update": (),
+    "delete": (),
+    "delete_all": False,
+    "kept": 0,
+    "was_failed": False,
+    "awaits": None,
+    "leaves": (),
+    "used": (),
 }
 _NO_NUMBERS = ("NaN", "Infinity", "-Infinity")  # texts in a column of numbers
 
@@ -64,7 +86,7 @@ class Keyed(NamedTuple):
 
 @dataclass(frozen=True)
 class Rekeyed:
-    """Nothing was written: an event at `order` has another key than its source."""
+    """A source's key, and the one of the earliest write that has another; `order` is that write's."""
 
     source: str
     old: Columns
@@ -72,17 +94,34 @@ class Rekeyed:
     order: Order
 
     @property
-    def stop(self) -> Stop:
-        """What ends the process."""
-        at = f"topic {self.order.topic}, partition {self.order.partition}, offset {self.order.offset}"
+    def failure(self) -> Failure:
+        """Why a write under the other key fails."""
         change = described(self.old, self.new)
-        return Stop(
-            f"The key of source {self.source} has changed from ({change.old}) to ({change.new}) ({at}).",
-            "Its documents are stored under the old key: no change or delete of their rows would reach them any more.",
-            f"Run `embed-consumer rekey --source {self.source}`, which removes them with --execute, then start the "
-            "consumer and take a snapshot of the table (docs/snapshots.md). If a router brings tables with different "
-            "keys into the topic, give each a topic of its own.",
+        return Failure(
+            "write",
+            KEY_CHANGED,
+            f"The key of {self.source} has changed from ({change.old}) to ({change.new}). If the table has another "
+            f"primary key now, run `embed-consumer rekey --source {self.source}` and take a snapshot of it. If a "
+            "router brings tables with different keys into the topic, give each a topic of its own.",
         )
+
+
+@dataclass(slots=True)
+class Standing:
+    """Writes under their source's key, those `late` from before it had this one, and those under `other` keys."""
+
+    kept: list[DocumentWrite] = field(default_factory=list)
+    late: list[DocumentWrite] = field(default_factory=list)
+    other: list[DocumentWrite] = field(default_factory=list)
+    changes: dict[str, Rekeyed] = field(default_factory=dict)
+
+    @property
+    def failing(self) -> list[DocumentWrite]:
+        """Those under other keys as failed documents: of the event only its place is kept, and it is read again."""
+        return [
+            msgspec.structs.replace(write, failure=self.changes[write.key.source].failure, **_NOTHING)
+            for write in self.other
+        ]
 
 
 def columns_of(source_key: bytes) -> dict[str, str | None]:
@@ -106,25 +145,25 @@ def unknown(writes: Sequence[DocumentWrite], keyed: Mapping[str, Keyed]) -> dict
     return {source: columns_of(write.source_key) for source, write in found.items()}
 
 
-def standing(
-    writes: Iterable[DocumentWrite], keyed: Mapping[str, Keyed]
-) -> tuple[list[DocumentWrite], list[DocumentWrite], Rekeyed | None]:
-    """The writes under their source's key, those from before it had this one, and the first that is neither.
+def standing(writes: Iterable[DocumentWrite], keyed: Mapping[str, Keyed]) -> Standing:
+    """Sort writes by whether they are under their source's key.
 
-    What could not be read proves nothing: under another key it is a failed document, and no more.
+    What could not be read proves nothing: under another key it is a failed document anyway.
     """
-    kept: list[DocumentWrite] = []
-    late: list[DocumentWrite] = []
-    change: Rekeyed | None = None
+    found = Standing()
     for write in writes:
-        known, columns = keyed.get(write.key.source), columns_of(write.source_key)
+        source, columns = write.key.source, columns_of(write.source_key)
+        known = keyed.get(source)
         if known is None or not _was_read(write) or _alike(columns, known.columns):
-            kept.append(write)
+            found.kept.append(write)
         elif known.since_us is not None and (write.order.ts_us is None or write.order.ts_us <= known.since_us):
-            late.append(write)
-        elif change is None or _time(write.order) < _time(change.order):
-            change = Rekeyed(write.key.source, known.columns, columns, write.order)
-    return kept, late, change
+            found.late.append(write)
+        else:
+            found.other.append(write)
+            change = found.changes.get(source)
+            if change is None or _time(write.order) < _time(change.order):
+                found.changes[source] = Rekeyed(source, known.columns, columns, write.order)
+    return found
 
 
 def known_from(rows: Iterable[tuple[str, Columns | None, int | None]]) -> dict[str, Keyed]:
@@ -139,10 +178,11 @@ def learn(connection: Connection[Any], learned: Mapping[str, Columns]) -> dict[s
     return known_from(connection.execute(_LEARN, arrays))
 
 
-def note(connection: Connection[Any], change: Rekeyed) -> None:
-    """Remember a change that stops this process, for the person who decides about it."""
-    old, new = _encode(change.old).decode(), _encode(change.new).decode()
-    connection.execute(_NOTE, [change.source, old, new, change.order.ts_us])
+def note(connection: Connection[Any], changes: Mapping[str, Rekeyed]) -> None:
+    """Remember them for the person who decides about them."""
+    for source, change in sorted(changes.items()):
+        old, new = _encode(change.old).decode(), _encode(change.new).decode()
+        connection.execute(_NOTE, [source, old, new, change.order.ts_us])
 
 
 def described(old: Columns, new: Columns, documents: int = 0) -> KeyChange:

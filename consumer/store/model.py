@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
-from consumer.planning import Advance, DocumentKey
+from consumer.planning import Advance, DocumentKey, Failure
 
 Element = Literal["vector", "halfvec"]
 Metric = Literal["cosine", "l2", "ip"]
@@ -101,6 +101,7 @@ class Reason(NamedTuple):
 @dataclass(frozen=True)
 class Applied:
     """The transaction is committed. `dropped` are writes older than a truncate or the key of their source: forget them.
+    `refused` are those under another key than their source's, written as failed documents.
 
     `truncated` are sources whose truncate took effect (an older, redelivered one is ignored): forget what is known of
     their documents. `deleted` are chunks by source, those of documents that went whole included.
@@ -111,6 +112,7 @@ class Applied:
     chunks_updated: int = 0
     deleted: Counter[str] = field(default_factory=Counter)
     dropped: tuple[DocumentKey, ...] = ()
+    refused: Mapping[DocumentKey, Failure] = field(default_factory=dict)
     truncated: tuple[str, ...] = ()
 
     @property

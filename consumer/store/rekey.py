@@ -1,4 +1,4 @@
-"""Another primary key, accepted by a person: what `keys` noted when it stopped the consumers becomes what counts."""
+"""Another primary key, accepted by a person: what `keys` noted as writes failed under it becomes what counts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UPDATE tables SET key_columns = next_key_columns, keyed_since_us = next_keyed_si
 WHERE source = %s AND next_key_columns IS NOT NULL
 """
 
-# Nothing has been written under the new key: all that lives is under the old one.
+# Under the new key nothing lives but failed documents, which the snapshot brings as well.
 _END = sql.SQL("""
 WITH gone AS (
     UPDATE documents SET state = 'deleted', fields = NULL, fields_complete = false, fields_hash = NULL,
@@ -40,7 +40,7 @@ SELECT count(*) FROM gone
 
 
 def key_change(dsn: str, schema: str, source: str) -> KeyChange | None:
-    """The change of a source's key that stopped the consumers; None where there is none to decide about."""
+    """The change of a source's key that was noted; None where there is none to decide about."""
     where = target(dsn, schema)
     with translated(where.where, Phase.READ), connect(where, 60) as connection:
         row = connection.execute(_NOTED, [source]).fetchone()
@@ -50,7 +50,7 @@ def key_change(dsn: str, schema: str, source: str) -> KeyChange | None:
 def rekey(dsn: str, schema: str, source: str) -> int:
     """Accept it, in one transaction that waits for the source's writers and takes as long as it takes.
 
-    Documents under the old key become gravestones and lose their chunks. How many; none where there was no change.
+    The source's documents become gravestones and lose their chunks. How many; none where there was no change.
     """
     where = target(dsn, schema)
     with translated(where.where, Phase.WRITE), connect(where, 0) as connection:

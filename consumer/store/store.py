@@ -14,7 +14,7 @@ from psycopg.pq import TransactionStatus
 
 from consumer.errors import Retry, Stop
 from consumer.planning import DocumentKey, Move, Plan, StoredDetail, StoredDocument
-from consumer.store import assignment, failed, generations, index, keys, lookup, migrations, moves, search, transaction
+from consumer.store import assignment, failed, generations, index, lookup, migrations, moves, search, transaction
 from consumer.store.faults import Phase, translated
 from consumer.store.model import (
     Acquired,
@@ -240,9 +240,6 @@ class Store:
             outcome = transaction.write(connection, self._target.schema, plan, vectors)
             if not isinstance(outcome, Applied):
                 connection.execute("ROLLBACK")
-                if isinstance(outcome, keys.Rekeyed):
-                    keys.note(connection, outcome)
-                    raise outcome.stop
                 return outcome
             try:
                 tag = connection.execute("COMMIT", prepare=False).statusmessage

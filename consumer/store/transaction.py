@@ -48,7 +48,7 @@ ON CONFLICT (topic_prefix) DO UPDATE SET ts_us = greatest(h.ts_us, excluded.ts_u
 """
 
 
-def write(connection: Session, schema: str, plan: Plan, vectors: Mapping[bytes, np.ndarray]) -> Outcome | keys.Rekeyed:
+def write(connection: Session, schema: str, plan: Plan, vectors: Mapping[bytes, np.ndarray]) -> Outcome:
     """Begin a transaction and do all of the plan. Left open: commit it if the outcome is `Applied`, else roll back."""
     fenced, generation, tables = _begin(connection, schema, plan)
     if fenced:
@@ -56,11 +56,11 @@ def write(connection: Session, schema: str, plan: Plan, vectors: Mapping[bytes, 
     keyed, markers = keys.known_from((row[0], *row[4:]) for row in tables), truncates.markers_from(tables)
     if learned := keys.unknown(plan.writes, keyed):
         keyed |= keys.learn(connection, learned)
-    standing, late, change = keys.standing(plan.writes, keyed)
-    if change is not None:
-        return change
+    standing = keys.standing(plan.writes, keyed)
+    keys.note(connection, standing.changes)
+    failing, late = standing.failing, standing.late
     moved = truncates.effective(plan.truncates, markers)
-    kept, dropped = truncates.standing(standing, {**markers, **moved})
+    kept, dropped = truncates.standing([*standing.kept, *failing], {**markers, **moved})
     kept += [truncates.ended(item) for item in late if item.document_id is not None]
     dropped += tuple(item.key for item in late)
     ids, missed = documents.write_documents(connection, kept)
@@ -69,7 +69,8 @@ def write(connection: Session, schema: str, plan: Plan, vectors: Mapping[bytes, 
     applied = _write_rest(connection, generation, plan, kept)
     inserted = chunks.insert_chunks(connection, generation, kept, ids, vectors)
     moves.settle(connection, schema, kept)
-    applied = replace(applied, documents=len(kept), chunks_inserted=inserted, dropped=dropped)
+    refused = {item.key: item.failure for item in failing if item.failure is not None}
+    applied = replace(applied, documents=len(kept), chunks_inserted=inserted, dropped=dropped, refused=refused)
     return _empty(connection, generation, moved, applied)
 
 

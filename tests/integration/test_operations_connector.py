@@ -208,7 +208,7 @@ def test_a_table_without_a_key_is_refused_row_by_row_and_a_declared_key_serves(o
 
 
 @pytest.mark.semantics("operations", "primary key that gets other columns, or values of another kind")
-def test_another_primary_key_stops_the_consumer_until_a_person_accepts_it(operations: World) -> None:
+def test_under_another_primary_key_events_fail_until_a_person_accepts_it(operations: World) -> None:
     world = operations
     table, topic = sql.Identifier(f"{world.name}_rekeyed"), world.topic("rekeyed")
     world.source(sql.SQL("CREATE TABLE {} (id int PRIMARY KEY, shop int, title text)").format(table))
@@ -218,28 +218,28 @@ def test_another_primary_key_stops_the_consumer_until_a_person_accepts_it(operat
     with world.consumer():
         world.until(lambda: len(world.store("SELECT 1 FROM chunks")) == 3)
         world.settle("rekeyed")
-    key = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}, ADD PRIMARY KEY (shop, id)")
-    world.source(key.format(table, sql.Identifier(f"{world.name}_rekeyed_pkey")))
-    world.source(sql.SQL("UPDATE {} SET title = 'edited' WHERE id = 1").format(table))
-    world.source(sql.SQL("DELETE FROM {} WHERE id = 2").format(table))
-
-    stopped = world.start()
-    assert stopped.wait() == 4
-    assert "changed from (id) to (id, shop)" in stopped.output()
-    assert f"rekey --source {topic}" in stopped.output()
-    world.processes.clear()
-    with Checkup(world.endpoints.store_dsn, world.name, Phase.WRITE) as checkup:
-        assert checkup.key_changes().keys() == {topic}
-    for flags, count in (((), 3), (("--execute",), 0)):
-        done = world.command("rekey", "--source", topic, "--json", *flags)
-        change = {"old": "id", "new": "id, shop", "documents": 3}
-        assert json.loads(done.stdout) == {"change": change, "removed": 3 - count, "executed": bool(flags)}
-        assert len(world.store("SELECT 1 FROM chunks")) == count
-    with world.consumer():
+        key = sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}, ADD PRIMARY KEY (shop, id)")
+        world.source(key.format(table, sql.Identifier(f"{world.name}_rekeyed_pkey")))
+        world.source(sql.SQL("UPDATE {} SET title = 'edited' WHERE id = 1").format(table))
+        world.source(sql.SQL("DELETE FROM {} WHERE id = 2").format(table))
+        world.until(lambda: len(world.store("SELECT 1 FROM failed_documents")) == 2)
+        failed = world.store("SELECT error_type, error FROM failed_documents")
+        assert {row["error_type"] for row in failed} == {"key_changed"}
+        assert all("from (id) to (id, shop)" in row["error"] for row in failed)
+        assert all(f"rekey --source {topic}" in row["error"] for row in failed)
+        with Checkup(world.endpoints.store_dsn, world.name, Phase.WRITE) as checkup:
+            assert checkup.key_changes().keys() == {topic}
+        for flags, count in (((), 3), (("--execute",), 0)):
+            done = world.command("rekey", "--source", topic, "--json", *flags)
+            change = {"old": "id", "new": "id, shop", "documents": 5}
+            removed = 5 if flags else 0
+            assert json.loads(done.stdout) == {"change": change, "removed": removed, "executed": bool(flags)}
+            assert len(world.store("SELECT 1 FROM chunks")) == count
         request_snapshot(world, "blocking", f"public.{world.name}_rekeyed")
         wanted = [({"id": 1, "shop": 7}, "edited"), ({"id": 3, "shop": 7}, "title3")]
         asked = "SELECT source_key, content FROM chunks ORDER BY content"
         world.until(lambda: [(row["source_key"], row["content"]) for row in world.store(asked)] == wanted)
+        assert world.store("SELECT 1 FROM failed_documents") == []
 
 
 @pytest.mark.semantics("TOAST", "placeholder after columns swapped names or were made anew")

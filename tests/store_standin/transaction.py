@@ -33,11 +33,12 @@ class Transaction:
         self._database, self._plan, self._vectors = database, plan, vectors
         learned = {name: keys.Keyed(columns) for name, columns in keys.unknown(plan.writes, database.keyed).items()}
         self._keyed = database.keyed | learned
-        under_their_key, late, self._change = keys.standing(plan.writes, self._keyed)
+        sorted_ = keys.standing(plan.writes, self._keyed)
         self._moved = effective(plan.truncates, database.markers)
-        self._kept, dropped = standing(under_their_key, {**database.markers, **self._moved})
-        self._kept += [ended(write) for write in late if write.document_id is not None]
-        self.outcome = self._outcome((*dropped, *(write.key for write in late)))
+        self._kept, dropped = standing([*sorted_.kept, *sorted_.failing], {**database.markers, **self._moved})
+        self._kept += [ended(write) for write in sorted_.late if write.document_id is not None]
+        self._refused = {write.key: write.failure for write in sorted_.failing if write.failure is not None}
+        self.outcome = self._outcome((*dropped, *(write.key for write in sorted_.late)))
 
     def _outcome(self, dropped: tuple[DocumentKey, ...]) -> Outcome:
         group = self._plan.group
@@ -46,15 +47,13 @@ class Transaction:
             return Fenced(frozenset(map(_place, fenced)))
         if self._plan.generation != self._database.generation.number:
             raise Stop(f"Generation {self._plan.generation} is not live any more.", "", "")
-        if self._change is not None:
-            raise self._change.stop
         if missed := frozenset(write.key for write in self._kept if not self._stands(write)):
             return Conflict(missed)
         inserted = [chunk for write in self._kept for chunk in write.insert]
         if not all(np.isfinite(self._vectors[chunk.chunk_hash]).all() for chunk in inserted):
             raise DataFault("22000")
         truncated = tuple(sorted(self._moved))
-        return Applied(len(self._kept), len(inserted), dropped=dropped, truncated=truncated)
+        return Applied(len(self._kept), len(inserted), dropped=dropped, refused=self._refused, truncated=truncated)
 
     def _stands(self, write: DocumentWrite) -> bool:
         """Compare-and-set: the document is as it was when the plan was made."""

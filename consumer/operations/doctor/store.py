@@ -137,10 +137,14 @@ def judge_migrator(rights: Rights, foreign: Mapping[str, str]) -> Finding:
 
 
 def judge_keys(changes: Mapping[str, KeyChange]) -> Iterator[Finding]:
-    """Whether a consumer has stopped on a table's new primary key."""
+    """Whether events have come under another key than the one that a table's rows are stored under."""
     for source, change in changes.items():
-        what = f"The key of {source} has changed from ({change.old}) to ({change.new}): the consumer stops."
-        yield failed("stored keys", what, f"Run `embed-consumer rekey --source {source}`.")
+        what = f"The key of {source} has changed from ({change.old}) to ({change.new}): its events fail."
+        yield failed(
+            "stored keys",
+            what,
+            f"If the table has another primary key now, run `embed-consumer rekey --source {source}`.",
+        )
     if not changes:
         yield passed("stored keys", "those of the tables, as far as their events have told")
 
