@@ -282,9 +282,16 @@ def test_from_an_empty_database_to_a_store_by_what_doctor_prints(roles: Roles, s
     last = roles.found()
     unwell = {check: finding for check, finding in last.items() if finding.verdict != "pass"}
     assert unwell == {}
-    assert {"store", "store server", "migrations", "writer", "migrator", "vector index", "failed documents"} == set(
-        last
-    )
+    assert {
+        "store",
+        "store server",
+        "migrations",
+        "writer",
+        "migrator",
+        "stored keys",
+        "vector index",
+        "failed documents",
+    } == set(last)
 
 
 @pytest.fixture
