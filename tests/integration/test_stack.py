@@ -422,7 +422,11 @@ def test_avro_joins_a_stack_that_wrote_json_and_its_schemas_outlive_the_registry
     names = [service["name"] for service in json.loads(up.stdout)["services"]]
     assert names == ["postgres", "kafka", "registry", "connect"]
     assert load_settings(config).settings.registry.url == stack.endpoints().registry_url
-    assert unknown_properties(stack, "postgres-avro") == ["field.name.adjustment.mode", "topic.heartbeat.prefix"]
+    assert unknown_properties(stack, "postgres-avro") == [
+        "offset.mismatch.strategy",
+        "field.name.adjustment.mode",
+        "topic.heartbeat.prefix",
+    ]
 
     def both(found: list[Any]) -> bool:
         """JSON from before, and Avro from now on: partitions come in any order."""
