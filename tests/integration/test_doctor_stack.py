@@ -184,7 +184,7 @@ def test_heartbeats_that_do_not_come_and_those_that_nobody_applies(quiet: World)
 @pytest.fixture
 def connector(world: World, stack: Services) -> Iterator[str]:
     """The name of a connector of the test's own, with a slot of its own."""
-    name = f"doctor{os.getpid()}"
+    name = f"halted{os.getpid()}"  # Connect remembers the offsets of each name that it ever had
     url, log = world.endpoints.connect_url, world.folder / "that of Connect"
     given = json.loads(resource("connectors/postgres-json.json").read_text(encoding="utf-8"))
     given |= {"topic.prefix": name, "slot.name": name, "snapshot.mode": "no_data"}
