@@ -28,7 +28,7 @@ from confluent_kafka.admin import AdminClient
 from testcontainers.compose import DockerCompose
 
 from consumer.local import Endpoints, Stack, connect, ports, resource
-from consumer.local.versions import CONNECTOR, ROLES, SOURCE_DATABASE, STORE_DATABASE
+from consumer.local.versions import CONNECTOR, ROLES
 
 ROOT = Path(__file__).parents[1]
 COMPOSE_FILE = ROOT / "docker-compose.yml"
@@ -158,17 +158,8 @@ def compose_endpoints(variables: Mapping[str, str]) -> Endpoints:
         address = f"{role}:{variables[PASSWORDS[role]]}@127.0.0.1:{variables['POSTGRES_PORT']}"
         return f"postgresql://{address}/{database}"
 
-    return Endpoints(
-        bootstrap_servers=f"localhost:{variables['KAFKA_PORT']}",
-        connect_url=f"http://127.0.0.1:{variables['CONNECT_PORT']}",
-        source_dsn=dsn("debezium", SOURCE_DATABASE),
-        source_owner_dsn=dsn("shop_owner", SOURCE_DATABASE),
-        store_dsn=dsn("embedder", STORE_DATABASE),
-        migrator_dsn=dsn("embedding_migrator", STORE_DATABASE),
-        reader_dsn=dsn("embedding_reader", STORE_DATABASE),
-        admin_dsn=dsn("postgres", STORE_DATABASE),
-        admin_source_dsn=dsn("postgres", SOURCE_DATABASE),
-    )
+    servers, connect_url = f"localhost:{variables['KAFKA_PORT']}", f"http://127.0.0.1:{variables['CONNECT_PORT']}"
+    return Endpoints.of(dsn, servers, connect_url)
 
 
 def _compose_trouble(compose: DockerCompose) -> str:
