@@ -144,7 +144,7 @@ class Checkup:
             return connection.execute("SELECT EXISTS (SELECT FROM chunks)").fetchone() == (True,)
 
     def key_changes(self) -> dict[str, KeyChange]:
-        """Source -> the change of its key on which consumers stopped; how many documents it concerns is not counted."""
+        """Source -> the change of its key under which its events fail; how many documents would end is not counted."""
         with self._session() as connection:
             return {source: keys.described(old, new) for source, old, new in connection.execute(_KEY_CHANGES)}
 

@@ -18,7 +18,7 @@ from consumer.events import Order
 from consumer.planning import DocumentWrite, Failure
 from consumer.store.model import KeyChange
 from consumer.store.packing import Array
-from consumer.store.truncates import UNREAD
+from consumer.store.truncates import UNREAD, ended
 
 Columns = Mapping[str, str | None]
 """Names of key columns, each with the kind of its values, None where that is not known."""
@@ -33,27 +33,6 @@ _KINDS: Mapping[type, str] = {
 }
 KEY_CHANGED = "key_changed"
 
-# What a write leaves out that fails for its key alone.
-_NOTHING: Mapping[str, Any] = {
-    "state": "failed",
-    "fields": None,
-    "fields_complete": False,
-    "fields_hash": None,
-    "table_hash": None,
-    "content_hash": None,
-    "generation": None,
-    "metadata": None,
-    "layout": None,
-    "insert": (),
-    "update": (),
-    "delete": (),
-    "delete_all": False,
-    "kept": 0,
-    "was_failed": False,
-    "awaits": None,
-    "leaves": (),
-    "used": (),
-}
 _NO_NUMBERS = ("NaN", "Infinity", "-Infinity")  # texts in a column of numbers
 
 # Waits for another writer that learns the same source at this moment, and gives what that one has written.
@@ -118,10 +97,14 @@ class Standing:
     @property
     def failing(self) -> list[DocumentWrite]:
         """Those under other keys as failed documents: of the event only its place is kept, and it is read again."""
+        failures = {source: change.failure for source, change in self.changes.items()}
         return [
-            msgspec.structs.replace(write, failure=self.changes[write.key.source].failure, **_NOTHING)
+            msgspec.structs.replace(
+                ended(write), state="failed", delete_all=False, was_failed=False, generation=None, layout=None,
+                kept=0, used=(), failure=failures[write.key.source],
+            )
             for write in self.other
-        ]
+        ]  # fmt: skip
 
 
 def columns_of(source_key: bytes) -> dict[str, str | None]:

@@ -139,7 +139,7 @@ Outcome = Applied | Fenced | Conflict
 
 
 class KeyChange(NamedTuple):
-    """A source's key in words, before and after a change that stopped the consumers. `documents` have the old one."""
+    """A source's key in words, before and after a change under which its events fail. `documents` would end with it."""
 
     old: str
     new: str

@@ -133,7 +133,7 @@ class Store:
 
         `vectors` maps chunk hash to a float vector (1-d). A plan names a document at most once. `DataFault`: the
         database refused a value; `rehearse` halves of the plan to find the document. `Retry` after a lost COMMIT:
-        apply the SAME plan again, it is known then whether it happened. `Stop`: a source's key has changed.
+        apply the SAME plan again, it is known then whether it happened.
         """
         settled = self._settle(plan)
         if settled is not None:

@@ -35,9 +35,10 @@ class Transaction:
         self._keyed = database.keyed | learned
         sorted_ = keys.standing(plan.writes, self._keyed)
         self._moved = effective(plan.truncates, database.markers)
-        self._kept, dropped = standing([*sorted_.kept, *sorted_.failing], {**database.markers, **self._moved})
+        failing = sorted_.failing
+        self._kept, dropped = standing([*sorted_.kept, *failing], {**database.markers, **self._moved})
         self._kept += [ended(write) for write in sorted_.late if write.document_id is not None]
-        self._refused = {write.key: write.failure for write in sorted_.failing if write.failure is not None}
+        self._refused = {write.key: write.failure for write in failing if write.failure is not None}
         self.outcome = self._outcome((*dropped, *(write.key for write in sorted_.late)))
 
     def _outcome(self, dropped: tuple[DocumentKey, ...]) -> Outcome:
