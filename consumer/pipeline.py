@@ -3,24 +3,26 @@
 Two threads. The main thread polls Kafka, so that membership never waits for the model, and gathers the next batch. One
 worker turns the current batch into a plan, embeds what changed, and applies it in ONE database transaction together
 with the offsets. A batch is whatever arrived while the one before was worked on: one event, or as many as it may have.
+Much model work is applied in parts, and what arrives meanwhile in other partitions takes turns with them.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from queue import SimpleQueue
 from threading import Event
 from typing import Protocol
 
 from consumer.errors import Abandoned, Retry
 from consumer.events import Record
-from consumer.planning import Advance, Batch, Intake, Plan, Planned, Planner, StoredKey, Table, as_plan
+from consumer.handoff import Handoff
+from consumer.planning import Advance, Batch, Intake, Plan, Planned, Planner, StoredKey, Table, Turns, as_plan
 from consumer.steps import Embedder, Registry, Settled, Steps, Store, Told, Work, now_us
 from consumer.store import Applied, Fenced, Generation, TooSlow
 
 REVOKE_SECONDS = 5.0  # how long a partition's next owner is kept waiting for a batch that is nearly done
+
+More = Callable[[], Batch | None]  # what has arrived in partitions of which nothing is under way
 
 
 class Source(Protocol):
@@ -33,6 +35,7 @@ class Source(Protocol):
     def poll(self, timeout: float) -> None: ...
     def hold(self) -> None: ...
     def take(self) -> Batch | None: ...
+    def take_idle(self) -> Batch | None: ...
     def stored(self, advances: Iterable[Advance]) -> None: ...
     def fenced(self, advances: Iterable[Advance]) -> None: ...
 
@@ -68,28 +71,34 @@ class Pipeline:
         self._planner, self._report, self._stopping, self._generation = planner, report, stopping, generation.number
         self._tables, self._group, self._max_seconds, self._force = tables, group, max_seconds, force
 
-    def process(self, batch: Batch, told: Told = lambda _: None) -> Settled:
-        """Apply `batch`, in as many transactions as its model work asks for; `told` hears of each what it has stored.
+    def process(self, parts: Iterable[Batch], told: Told = lambda _: None, more: More = lambda: None) -> Settled:
+        """Apply `parts` in order, in as many transactions as their model work asks for; `told` hears of each.
 
-        What it does not hear of, as the process ends or another owner came, will be read again.
+        What `more` gives meanwhile takes turns with them: a backlog delays nobody else. What is `left` is to be given
+        again, unless the process ends; what another owner has taken is dropped.
         """
-        settled, parts = Settled(), deque([batch])
-        while parts and not self._stopping.is_set():
-            self._report.waiting(parts)
-            part = parts.popleft().without({(a.topic, a.partition) for a in settled.fenced})
+        turns, settled = Turns(parts), Settled()
+        while turns.own and not self._stopping.is_set():
+            self._report.waiting(turns.left)
             try:
-                if part.spans or part.records:
-                    parts.extendleft(reversed(self._apply(part, settled, told)))
-            except TooSlow as slow:
-                self._report.retrying(slow, seconds := 0.0 if len(part.records) > 1 else 1.0)
-                self._stopping.wait(seconds)
-                parts.extendleft(reversed(part.cut(max(1, len(part.records) // 2))))
+                instead = self._turn(turns.part, settled, told)
             except Abandoned:
-                parts.appendleft(part)
                 break
-        settled.complete = not parts
-        self._report.waiting(parts)
+            turns.done(instead, more)
+        settled.left = turns.left
+        self._report.waiting(settled.left)
         return settled
+
+    def _turn(self, part: Batch, settled: Settled, told: Told) -> Sequence[Batch]:
+        """Apply `part`, or tell what to do instead: smaller ones."""
+        lost = {(span.topic, span.partition, span.epoch) for span in settled.fenced}
+        part = part.without({place for place, span in part.spans.items() if (*place, span.epoch) in lost})
+        try:
+            return self._apply(part, settled, told) if part.spans or part.records else ()
+        except TooSlow as slow:
+            self._report.retrying(slow, seconds := 0.0 if len(part.records) > 1 else 1.0)
+            self._stopping.wait(seconds)
+            return part.cut(len(part.records) // 2) if len(part.records) > 1 else (part,)
 
     def _apply(self, part: Batch, settled: Settled, told: Told) -> Sequence[Batch]:
         """One transaction for `part`; or else the parts to do instead: smaller ones, or those not taken by others."""
@@ -100,8 +109,8 @@ class Pipeline:
             drafted = self._planner.draft(intake, heads, force=self._force)
             planned = self._steps.plan(drafted.drafts, work)
             work.outcomes, work.rejects = (*drafted.outcomes, *planned.outcomes), drafted.rejects
-            if counts := self._steps.cuts(planned, work, self._max_seconds):
-                return part.parts(counts)
+            if parts := self._steps.parts(planned, work, self._max_seconds):
+                return parts
             if self._steps.embed(planned, work):
                 continue
             match self._steps.commit(as_plan(self._group, self._generation, part, intake, drafted, planned), work):
@@ -122,7 +131,7 @@ class Pipeline:
 
     def reapply(self, records: Sequence[Record]) -> bool:
         """Apply records again that a failed document stands at; no position moves. False if the process ends first."""
-        return self.process(Batch(tuple(records), {})).complete
+        return not self.process([Batch(tuple(records), {})]).left
 
     def rerender(self, documents: Sequence[StoredKey]) -> None:
         """Render, embed and write stored fields again, without an event: a retry, or settings that changed.
@@ -147,7 +156,7 @@ class Pipeline:
 
 def run(
     source: Source,
-    process: Callable[[Batch, Told], Settled],
+    process: Callable[[Sequence[Batch], Told, More], Settled],
     chore: Callable[[], Callable[[], None] | None],
     tick: Callable[[], None],
     stopping: Event,
@@ -158,35 +167,34 @@ def run(
     after every poll. Whatever goes wrong in the worker is raised here.
     """
     job: Future[Settled | None] | None = None
-    committed: SimpleQueue[Sequence[Advance]] = SimpleQueue()
-
-    def tell() -> None:
-        while not committed.empty():
-            source.stored(committed.get())
+    left: Sequence[Batch] = ()
+    handoff = Handoff(source.stored, source.take, source.take_idle)
 
     def nearly_done() -> None:  # the next owner need not embed again what is about to be stored
         wait([job] if job is not None else [], REVOKE_SECONDS)
-        tell()
+        handoff.serve()
 
     source.before_revoke = nearly_done
     with ThreadPoolExecutor(1, "worker") as worker:
         try:
             while job is not None or not stopping.is_set():
-                if job is not None and source.full and not wait([job], 1.0).done:
-                    source.hold()
+                if job is not None and source.full:
+                    if not wait([job], 0.02).done:
+                        source.hold()
                 elif job is None or not job.done():
                     source.poll(0.005 if job else 0.2)
                 tick()
                 done = job is not None and job.done()
-                tell()
+                handoff.serve()
                 if job is not None and done:
                     if result := job.result():
                         source.fenced(result.fenced)
+                        left = result.left
                     job = None
                 if job is None and not stopping.is_set():
                     if due := chore():
                         job = worker.submit(due)
-                    elif batch := source.take():
-                        job = worker.submit(process, batch, committed.put)
+                    elif parts := left or handoff.next():
+                        job, left = worker.submit(process, parts, handoff.told, handoff.more), ()
         finally:
             stopping.set()  # a worker that waits for the database must not keep a failed process alive

@@ -28,6 +28,7 @@ from consumer.planning import (
     Intake,
     Moves,
     Outcome,
+    Partition,
     Plan,
     Planned,
     Planner,
@@ -60,6 +61,8 @@ class Embedder(Protocol):
 
     @property
     def tokens_per_second(self) -> float: ...
+    @property
+    def token_budget(self) -> int: ...
     def embed(self, token_ids: Sequence[Sequence[int]]) -> Embedded: ...
 
 
@@ -95,10 +98,10 @@ class Work:
 
 @dataclass(slots=True)
 class Settled:
-    """What became of a batch: the spans that another owner has taken, and whether all others are stored."""
+    """What became of a batch: the spans that another owner has taken, and what is neither theirs nor stored yet."""
 
     fenced: list[Advance] = field(default_factory=list)
-    complete: bool = False
+    left: Sequence[Batch] = ()
 
 
 class Steps:
@@ -154,9 +157,12 @@ class Steps:
             work.vectors.update(self._ask(lambda: self._store.vectors(self._generation, planned.borrow)))
         return all(chunk in work.vectors for _, chunk in planned.borrow)
 
-    def cuts(self, planned: Planned, work: Work, max_seconds: float) -> list[int]:
-        """Where to cut the batch so that no part has more model work than allowed, at the measured rate: the number of
-        records in each part but the last; none where it may stay whole. A record without model work costs nothing."""
+    def parts(self, planned: Planned, work: Work, max_seconds: float) -> tuple[Batch, ...]:
+        """The batch in parts none of which has more model work than allowed, at the measured rate; none if it may stay
+        whole. A record without model work costs nothing; partitions with little of it come before those with much.
+
+        One full pass is allowed whatever the rate: less would waste the model, and tell nothing of its rate.
+        """
         costs, seen = Counter[Place](), set(work.vectors)
         for write in planned.writes:
             place = (write.order.topic, write.order.partition, write.order.offset)
@@ -164,17 +170,21 @@ class Steps:
                 if chunk.chunk_hash in planned.texts and chunk.chunk_hash not in seen:
                     seen.add(chunk.chunk_hash)
                     costs[place] += len(chunk.token_ids)
-        budget = max_seconds * max(self._embedder.tokens_per_second, 1.0)
+        budget = max(max_seconds * self._embedder.tokens_per_second, self._embedder.token_budget)
         if costs.total() <= ENOUGH * budget:
-            return []
+            return ()
+        of_partition = Counter[Partition]()
+        for (topic, partition, _), cost in costs.items():
+            of_partition[topic, partition] += cost
+        batch = work.batch.sorted_by(of_partition)
         counts, count, spent = [], 0, 0
-        for record in work.batch.records:
+        for record in batch.records:
             cost = costs[record.topic, record.partition, record.offset]
             if spent and spent + cost > budget:
                 counts.append(count)
                 count = spent = 0
             count, spent = count + 1, spent + cost
-        return counts
+        return batch.parts(counts) if counts else ()
 
     def embed(self, planned: Planned, work: Work) -> bool:
         """Compute the vectors not known yet; True if documents failed here, so that the plan must be made again.
@@ -201,7 +211,7 @@ class Steps:
 
     def _slices(self, planned: Planned, work: Work) -> Iterator[list[bytes]]:
         """The chunks without a vector, by as many as are embedded before anybody asks whether to end."""
-        budget, tokens = _UNASKED * max(self._embedder.tokens_per_second, 1.0), 0
+        budget, tokens = max(_UNASKED * self._embedder.tokens_per_second, self._embedder.token_budget), 0
         slice_: list[bytes] = []
         for chunk in [chunk for chunk in planned.texts if chunk not in work.vectors]:
             if slice_ and tokens + len(planned.texts[chunk]) > budget:

@@ -176,7 +176,7 @@ class _Run:
         ranges = self._acquire()
         for batch in reader.batches(ranges, self.stopping, max_events=max_events, max_bytes=max_bytes):
             try:
-                settled = self.pipeline.process(self._safe(batch), self._advanced)
+                settled = self.pipeline.process([self._safe(batch)], self._advanced)
             except Abandoned:
                 break
             if settled.fenced:

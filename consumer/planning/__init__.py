@@ -21,6 +21,7 @@ from consumer.planning.model import (
 )
 from consumer.planning.moves import Moves, awaited
 from consumer.planning.planner import Drafted, Planned, Planner, StoredKey, as_plan
+from consumer.planning.turns import Turns
 
 __all__ = [
     "HEARTBEAT_TOPIC",
@@ -48,6 +49,7 @@ __all__ = [
     "StoredKey",
     "Table",
     "Truncate",
+    "Turns",
     "as_plan",
     "awaited",
     "classify",

@@ -47,6 +47,10 @@ class Batch:
             made.append(part)
         return (*made, rest)
 
+    def sorted_by(self, cost: Mapping[Partition, float]) -> Batch:
+        """The batch with the records of partitions of low cost first; within a partition the order stays."""
+        return replace(self, records=tuple(sorted(self.records, key=lambda r: cost.get((r.topic, r.partition), 0))))
+
     def without(self, partitions: Collection[Partition]) -> Batch:
         """The batch less everything of `partitions`."""
         records = tuple(r for r in self.records if (r.topic, r.partition) not in partitions)

@@ -32,6 +32,7 @@ OFTEN_SET = (
     "max.poll.interval.ms",
     "metadata.max.age.ms",
     "queued.max.messages.kbytes",
+    "queued.min.messages",
     "receive.message.max.bytes",
     "sasl.mechanisms",
     "sasl.oauthbearer.client.id",
@@ -127,12 +128,14 @@ class Broker:
         """Properties of a group member.
 
         `fetch.queue.backoff.ms` is 1000 by default, which starves large batches; metadata is refreshed often enough
-        for a topic that appears later (a first row in a new table) to be joined within seconds.
+        for a topic that appears later (a first row in a new table) to be joined within seconds. Few messages are
+        fetched ahead (100,000 by default): what is fetched of a live partition stands behind them.
         """
         config = self.reader_config() | self.client_config() | {"group.id": group, "error_cb": on_error}
         if config.get("group.protocol", "classic") != "consumer":
             config["partition.assignment.strategy"] = "cooperative-sticky"
         config.setdefault("topic.metadata.refresh.interval.ms", 5000)
+        config.setdefault("queued.min.messages", 5000)
         config["allow.auto.create.topics"] = False
         return config
 

@@ -57,3 +57,14 @@ def _made_anew(topic: str) -> Stop:
         f"Decide with `embed-consumer offsets reset --topic {topic} --to beginning --execute`, "
         "then take a snapshot of the table.",
     )
+
+
+def out_of_range(partition: Partition, offset: int) -> Stop:
+    """Why reading cannot begin at this offset."""
+    topic, number = partition
+    return Stop(
+        f"Offset {offset} of {topic}[{number}] is not in the topic any more, or not yet.",
+        "Events may have expired before they were applied, or the topic was made anew.",
+        f"Decide with `embed-consumer offsets reset --topic {topic} --partition {number} --to beginning --execute`, "
+        "then take a snapshot of the table.",
+    )

@@ -15,10 +15,12 @@ from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Me
 from consumer.errors import Retry, Stop
 from consumer.planning import HEARTBEAT_TOPIC, Advance, Batch, Partition
 from consumer.source.client import Broker, fault_of
-from consumer.source.identity import Identity
+from consumer.source.identity import Identity, out_of_range
 from consumer.source.messages import Notice, begin_again_at, place_of, record_of
 from consumer.source.partitions import Held, Holdings
 
+HOLD_AFTER_SECONDS = 0.25  # with the buffer full: batches without model work are done sooner
+FURTHER = 100  # records at a time that are read on of partitions that do not fill it
 ACQUIRE_AGAIN_SECONDS = 3.0  # each try may hold the loop up for as long as the database is given to answer
 FENCES_ALLOWED = 3  # a minute; then somebody else really owns these partitions
 
@@ -62,7 +64,8 @@ class KafkaSource:
         self._identity = Identity(broker)
         self._waiting: set[Partition] = set()  # assigned, not acquired
         self._acquire_at = 0.0
-        self._paused = False
+        self._paused: set[Partition] = set()  # those that fill the buffer
+        self._full_since: float | None = None
         self._fault: Exception | None = None
         self._fences: dict[Partition, list[float]] = {}
         self._to_commit: dict[Partition, int] = {}
@@ -86,28 +89,27 @@ class KafkaSource:
 
         `consume(n, t)` would wait for n messages or the whole of t; one `poll` and a `consume` without waiting do not.
         """
+        self._full_since = None
         if self._paused:
-            self._resume()
-        first = self._consumer.poll(timeout)
-        if first is not None:
-            self._receive(first)
-            if self.holdings.room:
-                for message in self._consumer.consume(self.holdings.room, 0):
-                    self._receive(message)
-        self._settle()
+            self._pause(set())
+        self._read(timeout, self.holdings.room)
 
     def hold(self) -> None:
-        """Keep the membership while the buffer is full and the model busy (pausing purges the prefetch)."""
-        if not self._paused:
-            self._consumer.pause(self._consumer.assignment())
-            self._paused = True
-        if (message := self._consumer.poll(0.1)) is not None:
-            self._receive(message)
-        self._settle()
+        """In place of `poll` while the buffer is full and the model busy: keeps the membership, and reads on from the
+        partitions that do not fill it. Pausing the others purges their prefetch, so that is not done for a moment."""
+        if self._full_since is None:
+            self._full_since = self._clock()
+        if self._clock() - self._full_since >= HOLD_AFTER_SECONDS:
+            self._pause(self.holdings.greedy())
+            self._read(0.01, FURTHER)
 
     def take(self) -> Batch | None:
         """Everything that arrived, as a batch; None if nothing did."""
         return self.holdings.take()
+
+    def take_idle(self) -> Batch | None:
+        """What arrived in partitions of which no other batch is under way."""
+        return self.holdings.take_idle()
 
     def stored(self, advances: Iterable[Advance]) -> None:
         """The database has these positions: tell the broker, without waiting for its answer."""
@@ -142,7 +144,7 @@ class KafkaSource:
         self._settle()
 
     def watermarks(self) -> None:
-        """Learn the partitions' ends as the last fetch answers told them; asks nobody."""
+        """The partitions' ends as the last fetch answers told them; asks nobody."""
         for partition, held in self.holdings.held.items():
             _, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), cached=True)
             held.end = max(held.end, high)
@@ -150,6 +152,15 @@ class KafkaSource:
     def close(self) -> None:
         """Leave the group; uncommitted broker offsets do not matter."""
         self._consumer.close()
+
+    def _read(self, timeout: float, room: int) -> None:
+        first = self._consumer.poll(timeout)
+        if first is not None:
+            self._receive(first)
+            if room > 1:
+                for message in self._consumer.consume(room - 1, 0):
+                    self._receive(message)
+        self._settle()
 
     def _receive(self, message: Message) -> None:
         error = message.error()
@@ -170,7 +181,7 @@ class KafkaSource:
         if held is None:
             return  # it is not acquired yet, and no offset of it has been asked for
         if held.first >= held.fetched:
-            raise _out_of_range(partition, held.fetched)
+            raise out_of_range(partition, held.fetched)
         held.first = held.fetched
         begin_again_at(self._consumer, partition, held.fetched)
 
@@ -233,10 +244,10 @@ class KafkaSource:
 
     def _begin(self, claim: Claim, position: Position, low: int, end: int, seek: bool) -> None:
         partition, start = (claim.topic, claim.partition), position.next_offset
-        out_of_range = not low <= start <= end
-        if out_of_range and not claim.topic.startswith(HEARTBEAT_TOPIC):
-            raise _out_of_range(partition, start)
-        begin = low if out_of_range else start
+        outside = not low <= start <= end
+        if outside and not claim.topic.startswith(HEARTBEAT_TOPIC):
+            raise out_of_range(partition, start)
+        begin = low if outside else start
         first = max(begin - 1, low)  # a tombstone is told by the record before it
         if seek:  # before it counts as held: should it fail, the prefetch of somewhere else must not be taken in
             self._consumer.seek(TopicPartition(*partition, first))
@@ -257,13 +268,16 @@ class KafkaSource:
         names = {(p.topic, p.partition) for p in partitions}
         self.holdings.drop(names)
         self._waiting -= names
+        self._paused -= names
         for name in names:
             self._to_commit.pop(name, None)
 
-    def _resume(self) -> None:
-        held = [p for p in self._consumer.assignment() if (p.topic, p.partition) not in self._waiting]
-        self._consumer.resume(held)
-        self._paused = False
+    def _pause(self, greedy: set[Partition]) -> None:
+        """Let these wait, and no others but those that are not acquired."""
+        ours = {(p.topic, p.partition) for p in self._consumer.assignment()} - self._waiting
+        self._consumer.pause([TopicPartition(*place) for place in (greedy - self._paused) & ours])
+        self._consumer.resume([TopicPartition(*place) for place in (self._paused - greedy) & ours])
+        self._paused = greedy
 
     def _commit(self) -> None:
         offsets = [TopicPartition(*partition, offset) for partition, offset in self._to_commit.items()]
@@ -282,13 +296,3 @@ class KafkaSource:
             self._fault = fault
         else:
             self._notice("broker trouble", reason=str(fault))
-
-
-def _out_of_range(partition: Partition, offset: int) -> Stop:
-    topic, number = partition
-    return Stop(
-        f"Offset {offset} of {topic}[{number}] is not in the topic any more, or not yet.",
-        "Events may have expired before they were applied, or the topic was made anew.",
-        f"Decide with `embed-consumer offsets reset --topic {topic} --partition {number} --to beginning --execute`, "
-        "then take a snapshot of the table.",
-    )

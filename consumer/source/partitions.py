@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -43,6 +44,18 @@ class Holdings:
     def full(self) -> bool:
         """Whether the next batch has all it may have."""
         return len(self._buffer) >= self._max_events or self._bytes >= self._max_bytes
+
+    def greedy(self) -> set[Partition]:
+        """Who fills the buffer: partitions with more than an even share of it; all that have a record in it, where
+        those without such a share have gone a quarter beyond it."""
+        count, size = Counter[Partition](), Counter[Partition]()
+        for record in self._buffer:
+            count[record.topic, record.partition] += 1
+            size[record.topic, record.partition] += record.size
+        if 4 * len(self._buffer) >= 5 * self._max_events or 4 * self._bytes >= 5 * self._max_bytes:
+            return set(count)
+        n = len(self.held)
+        return {p for p in count if n * count[p] >= self._max_events or n * size[p] >= self._max_bytes}
 
     @property
     def room(self) -> int:
@@ -86,13 +99,23 @@ class Holdings:
 
     def take(self) -> Batch | None:
         """Everything buffered as a batch, None if there is nothing to store."""
+        return self._taken(self.held, self._buffer)
+
+    def take_idle(self) -> Batch | None:
+        """What is buffered of partitions of which nothing else is taken and not stored; None if no record is."""
+        idle = {partition for partition, held in self.held.items() if held.taken == held.stored}
+        records = [record for record in self._buffer if (record.topic, record.partition) in idle]
+        return self._taken(idle, records) if records else None
+
+    def _taken(self, partitions: Collection[Partition], records: Sequence[Record]) -> Batch | None:
         spans = {}
-        for partition, held in self.held.items():
+        for partition in partitions:
+            held = self.held[partition]
             if held.reached > held.taken:
                 spans[partition] = Advance(*partition, held.epoch, held.taken, held.reached)
                 held.taken = held.reached
-        batch = Batch(tuple(self._buffer), spans)
-        self._keep(())
+        batch = Batch(tuple(records), spans)
+        self._keep(r for r in self._buffer if (r.topic, r.partition) not in partitions)
         return batch if spans else None
 
     def stored(self, advances: Iterable[Advance]) -> None:

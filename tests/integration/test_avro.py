@@ -282,7 +282,7 @@ def test_an_id_unknown_for_too_long_fails_its_document_alone(
         )  # fmt: skip
         records = [reader.read_one(avro.topic(), 0, offset) for offset in range(3)]
         batch = [record for record in records if isinstance(record, Record)]
-        pipeline.process(Batch(tuple(batch), {}))
+        pipeline.process([Batch(tuple(batch), {})])
         assert set(chunks(avro)) == {1, 3}
         (failed,) = avro.store("SELECT * FROM failed_documents")
         assert (failed["stage"], failed["error_type"], failed["source_key"]) == ("decode", "schema_unknown", {"id": 2})

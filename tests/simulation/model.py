@@ -45,7 +45,7 @@ class MemberModel:
     def __init__(
         self, model: Model, tokens_per_second: float, at: Callable[[str], None], computed: Callable[[str], None]
     ) -> None:
-        self.tokens_per_second = tokens_per_second
+        self.tokens_per_second, self.token_budget = tokens_per_second, 2
         self._model, self._at, self._computed = model, at, computed
 
     def embed(self, token_ids: Sequence[Sequence[int]]) -> Embedded:

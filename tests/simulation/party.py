@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from threading import Event
@@ -14,7 +14,7 @@ from consumer.errors import Abandoned, Reject, Retry
 from consumer.events import AvroSchema, Record, SchemaRef
 from consumer.operations.failed import RetryWorker
 from consumer.pipeline import Pipeline
-from consumer.planning import Advance, Partition, Plan, Planner
+from consumer.planning import Advance, Batch, Partition, Plan, Planner
 from consumer.source import Holdings
 from consumer.steps import Settled
 from consumer.store import Outcome, Wanted
@@ -129,6 +129,7 @@ class Member(Party):
         self.holdings = Holdings(world.profile.max_events, 1 << 30)
         self.unacquired: set[int] = set()
         self.told: list[Advance] = []
+        self.left: Sequence[Batch] = ()
         self.zombie = False  # the group has given its partitions away, and it does not know yet
         self._fences: list[tuple[int, float]] = []
         self._claims = StandInStore(world.database, partial(world.trouble, self))
@@ -174,11 +175,16 @@ class Member(Party):
         self.holdings.reached_end((TOPIC, partition), self.world.log.ends[partition])
 
     def take(self) -> Task | None:
-        """Begin to process what was fetched."""
-        batch = self.holdings.take()
-        self.told = []
+        """Begin to process what was fetched, or go on with what was left."""
+        batch = None if self.left else self.holdings.take()
+        parts, self.left, self.told = self.left or ([batch] if batch else []), (), []
         told = self.told
-        return self.begin(lambda: self.pipeline.process(batch, told.extend)) if batch else None
+
+        def more() -> Batch | None:
+            self.holdings.stored(told)
+            return self.holdings.take_idle()
+
+        return self.begin(lambda: self.pipeline.process(parts, told.extend, more)) if parts else None
 
     def retry(self) -> Task:
         """Begin to retry failed documents that are due."""
@@ -194,6 +200,7 @@ class Member(Party):
         result, self.task = self.task.result, None
         if isinstance(result, Settled):
             self.holdings.stored(self.told)
+            self.left = result.left
             self._fenced(result.fenced)
 
     def start(self) -> Task:
@@ -294,6 +301,6 @@ class Replay(Party):
                     holdings.add(msgspec.structs.replace(record, epoch=epoch))
             if not holdings.full:
                 holdings.reached_end(place, self._end)
-            if (batch := holdings.take()) and self.pipeline.process(batch).fenced:
+            if (batch := holdings.take()) and self.pipeline.process([batch]).fenced:
                 return  # another run of the same replay has taken over
         self.store.forget_job(group)

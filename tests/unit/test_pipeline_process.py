@@ -90,6 +90,7 @@ class Zeros:
     """An engine of four tokens a second, so that batches are cut."""
 
     tokens_per_second = 4.0
+    token_budget = 4
 
     def embed(self, token_ids: Sequence[Sequence[int]]) -> Embedded:
         return Embedded(np.zeros((len(token_ids), 2), np.float32))
@@ -183,11 +184,19 @@ def test_every_event_is_applied_once_whatever_interrupts_the_batches(seed: int) 
 
     for partition in PARTITIONS:
         take_over(partition)
+
+    def more() -> Batch | None:
+        for partition in PARTITIONS:
+            fetch(partition)
+        return holdings.take_idle() if random.random() < 0.7 else None
+
+    left: Sequence[Batch] = ()
     while any(shelf.offsets[TOPIC, p][1] < ends[p] for p in PARTITIONS):
         for partition in PARTITIONS:
             fetch(partition)
-        if batch := holdings.take():
-            settled = work.process(batch, holdings.stored)
+        if parts := left or [batch for batch in [holdings.take()] if batch]:
+            settled = work.process(parts, holdings.stored, more)
+            left = settled.left
             for advance in settled.fenced:
                 if holdings.held[TOPIC, advance.partition].epoch == advance.epoch:
                     take_over(advance.partition)
@@ -216,7 +225,7 @@ def test_a_vector_that_goes_while_it_is_borrowed_is_computed_instead() -> None:
     shelf.offsets[TOPIC, 0] = 1, 1
     events = (record(1, "u", row("a b a b", "c d", id=1)), record(2, "c", row("a b", "x", id=2)))
     committed: list[Advance] = []
-    pipeline(shelf).process(Batch(events, {(TOPIC, 0): Advance(TOPIC, 0, 1, 1, 3)}), committed.extend)
+    pipeline(shelf).process([Batch(events, {(TOPIC, 0): Advance(TOPIC, 0, 1, 1, 3)})], committed.extend)
     assert committed[-1].end == 3
     assert ("embedded", "a b", "x") in outcome(shelf.memory).values()
 
@@ -255,7 +264,7 @@ def test_a_backlog_of_costly_documents_is_planned_at_most_twice_whatever_stands_
     deletes = [record(offset, "d", key={"id": 1000 + offset}) for offset in range(free)]
     costly = [record(free + n, "c", row(" ".join(f"w{n}x{k}" for k in range(12)), "", id=n)) for n in range(50)]
     shelf.acquire(0)
-    work.process(Batch((*deletes, *costly), {(TOPIC, 0): Advance(TOPIC, 0, 1, 0, free + 50)}), committed.extend)
+    work.process([Batch((*deletes, *costly), {(TOPIC, 0): Advance(TOPIC, 0, 1, 0, free + 50)})], committed.extend)
     assert tokenizer.texts <= 2 * 50
     assert [advance.end for advance in committed] == list(range(free + 1, free + 51))
 
@@ -286,6 +295,6 @@ def test_a_document_of_hours_does_not_keep_a_process_that_is_to_end() -> None:
     long = record(0, "c", row(" ".join(f"word{number}" for number in range(2000)), "end", id=1), key={"id": 1})
     batch = Batch((long,), {(TOPIC, 0): Advance(TOPIC, 0, 1, 0, 1)})
     told = list[Sequence[Advance]]()
-    assert not work.process(batch, told.append).complete
+    assert work.process([batch], told.append).left
     assert 0 < engine.texts <= 20
     assert (told, shelf.memory.heads, shelf.offsets[TOPIC, 0]) == ([], {}, (1, 0))

@@ -30,6 +30,9 @@ class OneBatch:
     def take(self) -> Batch | None:
         return self._batches.pop() if self._batches else None
 
+    def take_idle(self) -> Batch | None:
+        return None
+
 
 def no_chore() -> None:
     return None
@@ -70,8 +73,8 @@ def test_the_source_hears_of_each_transaction_while_the_batch_goes_on() -> None:
             heard.extend(advances)
             first.set()
 
-    def works(batch: Batch, told: Callable[[Sequence[Advance]], None]) -> Settled:
-        told(batch.advances)
+    def works(parts: Sequence[Batch], told: Callable[[Sequence[Advance]], None], more: object) -> Settled:
+        told(parts[0].advances)
         assert first.wait(20), "the batch waits for nobody to hear of its first transaction"
         told([Advance(TOPIC, 0, 1, 1, 2)])
         stopping.set()

@@ -1,0 +1,58 @@
+"""Between the thread that polls and the one that works: what is stored goes one way, what has arrived the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from threading import Event
+
+from consumer.planning import Advance, Batch
+
+ANSWER_SECONDS = 0.1  # the polling thread answers at once, unless a rebalance keeps it
+
+
+class Handoff:
+    """`stored` and `take` are called in the polling thread only, so that the source belongs to one thread."""
+
+    def __init__(
+        self,
+        stored: Callable[[Sequence[Advance]], None],
+        take: Callable[[], Batch | None],
+        take_idle: Callable[[], Batch | None],
+    ) -> None:
+        self._stored, self._take, self._take_idle = stored, take, take_idle
+        self._committed: SimpleQueue[Sequence[Advance]] = SimpleQueue()
+        self._answers: SimpleQueue[Batch | None] = SimpleQueue()
+        self._asked = Event()
+
+    # --- the worker
+
+    def told(self, advances: Sequence[Advance]) -> None:
+        """These positions are committed in the database."""
+        self._committed.put(advances)
+
+    def more(self) -> Batch | None:
+        """What has arrived in partitions of which nothing is under way."""
+        self._asked.set()
+        try:
+            return self._answers.get(timeout=ANSWER_SECONDS)
+        except Empty:
+            return None
+
+    # --- the polling thread
+
+    def serve(self) -> None:
+        """Tell the source what is stored, and answer the worker; every round."""
+        while not self._committed.empty():
+            self._stored(self._committed.get())
+        if self._asked.is_set():
+            self._asked.clear()
+            self._answers.put(self._take_idle())
+
+    def next(self) -> list[Batch]:
+        """What an idle worker is to do: an answer that came too late for it, or all that has arrived."""
+        while not self._answers.empty():
+            if late := self._answers.get():
+                return [late]
+        batch = self._take()
+        return [batch] if batch else []
