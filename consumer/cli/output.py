@@ -91,11 +91,11 @@ class _Lines:
     def __call__(self, steps: int) -> None:
         self._done += steps
         now = time.monotonic()
-        if not steps:
+        if not steps:  # the work begins here, perhaps long after the start: a model was loaded
             self._began = now
-        if now - self._said < LINE_EVERY_SECONDS:
+        if not steps or now - self._said < LINE_EVERY_SECONDS:
             return
         self._said = now
-        rate = self._done / (now - self._began)
+        rate = self._done / max(now - self._began, 1e-3)
         left = (self._total - self._done) / rate if rate else 0.0
         remark(f"{self._what}: {self._done} of {self._total} events, {rate:,.0f}/s, about {left:.0f} s left")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from consumer.cli import main
+from consumer.cli import main, output
 from consumer.cli.options import Given
 from consumer.errors import Stop
 from consumer.source import Broker
@@ -222,3 +222,14 @@ def test_without_the_extra_of_the_local_stack_it_says_what_to_install(tmp_path: 
     assert "pip install '.[local]'" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_progress_that_begins_long_after_its_start_has_a_rate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The model of a replay may take longer to load than lines are apart."""
+    monkeypatch.setattr(output, "LINE_EVERY_SECONDS", 0.0)
+    with output.progress("replay", 4) as advance:
+        advance(0)
+        advance(2)
+    assert "2 of 4 events" in capsys.readouterr().err
