@@ -101,7 +101,7 @@ class Reason(NamedTuple):
 @dataclass(frozen=True)
 class Applied:
     """The transaction is committed. `dropped` are writes older than a truncate or the key of their source: forget them.
-    `refused` are those under another key than their source's, written as failed documents.
+    `refused` are those under another key than their source's, written as failed documents; none of them was dropped.
 
     `truncated` are sources whose truncate took effect (an older, redelivered one is ignored): forget what is known of
     their documents. `deleted` are chunks by source, those of documents that went whole included.

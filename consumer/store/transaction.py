@@ -69,7 +69,7 @@ def write(connection: Session, schema: str, plan: Plan, vectors: Mapping[bytes, 
     applied = _write_rest(connection, generation, plan, kept)
     inserted = chunks.insert_chunks(connection, generation, kept, ids, vectors)
     moves.settle(connection, schema, kept)
-    refused = {item.key: item.failure for item in failing if item.failure is not None}
+    refused = {item.key: item.failure for item in failing if item.failure is not None and item.key not in dropped}
     applied = replace(applied, documents=len(kept), chunks_inserted=inserted, dropped=dropped, refused=refused)
     return _empty(connection, generation, moved, applied)
 

@@ -376,6 +376,22 @@ def test_a_write_under_another_key_fails_alone_whoever_it_comes_from(bench: Eith
     assert [offset for offset, _ in refused(bench)] == [7]
 
 
+@pytest.mark.parametrize("known", [False, True])
+def test_a_write_that_a_truncate_drops_is_not_refused_too(bench: Either, known: bool) -> None:
+    """Whoever counts would count it twice: nothing of it is kept, and no failed document tells of it."""
+    bench.applied(write(1, 1), truncates=(truncate(5),))
+    stored = None
+    if known:
+        bench.applied(rekeyed(2, 6))
+        stored = bench.store.lookup([rekeyed(2, 6).key])[rekeyed(2, 6).key]
+    late = rekeyed(2, 7, document_id=stored.document_id if stored else None, expected_version=int(known))
+    late = msgspec.structs.replace(late, order=order(4, partition=1))
+    outcome = bench.applied(late, rekeyed(3, 8))
+    assert outcome.dropped == (late.key,)
+    assert list(outcome.refused) == [rekeyed(3, 8).key]
+    assert [offset for offset, _ in refused(bench)] == [8]
+
+
 def test_the_first_write_of_a_source_may_be_under_two_keys(bench: Either) -> None:
     """The earlier one is the one that it had."""
     bench.applied(rekeyed(1, 5), rekeyed(2, 6), write(1, 2))

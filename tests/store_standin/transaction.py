@@ -38,7 +38,7 @@ class Transaction:
         failing = sorted_.failing
         self._kept, dropped = standing([*sorted_.kept, *failing], {**database.markers, **self._moved})
         self._kept += [ended(write) for write in sorted_.late if write.document_id is not None]
-        self._refused = {write.key: write.failure for write in failing if write.failure is not None}
+        self._refused = {w.key: w.failure for w in failing if w.failure is not None and w.key not in dropped}
         self.outcome = self._outcome((*dropped, *(write.key for write in sorted_.late)))
 
     def _outcome(self, dropped: tuple[DocumentKey, ...]) -> Outcome:
