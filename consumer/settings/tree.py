@@ -9,32 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-# What the exactly-once protocol depends on. A user who could set these could lose changes without noticing.
-OWNED_KAFKA_PROPERTIES = {
-    "bootstrap.servers": "kafka.bootstrap_servers",
-    "metadata.broker.list": "kafka.bootstrap_servers",  # the same by its old name
-    "group.id": "group",
-    "partition.assignment.strategy": None,
-    "allow.auto.create.topics": None,
-    "enable.auto.commit": None,
-    "auto.commit.enable": None,
-    "enable.auto.offset.store": None,
-    "enable.partition.eof": None,
-    "auto.offset.reset": None,
-    "isolation.level": None,
-    "on_commit": None,
-    "error_cb": None,
-    "stats_cb": None,
-    "throttle_cb": None,
-    "oauth_cb": None,
-    "default.topic.config": None,
-    "logger": None,
-}
-# librdkafka would load any code that it names.
-FORBIDDEN_KAFKA_PROPERTIES = {"plugin.library.paths"}
-# Who names a login or a certificate wants it used; the client's default is a connection with neither.
-_LOGIN = re.compile(r"sasl\.(username|password|mechanisms?|oauthbearer\..+|kerberos\..+)")
-_TRUST = re.compile(r"ssl\.(ca|certificate|key|keystore)\.(location|pem)")
+from consumer.settings.kafka_properties import refuse
 
 
 class Section(BaseModel):
@@ -53,25 +28,8 @@ class KafkaSettings(Section):
 
     @field_validator("properties")
     @classmethod
-    def _refuse_owned(cls, value: dict[str, Any]) -> dict[str, Any]:
-        for name in value:
-            if name.lower() in OWNED_KAFKA_PROPERTIES:
-                instead = OWNED_KAFKA_PROPERTIES[name.lower()]
-                hint = f"; set {instead} instead" if instead else "; remove it"
-                raise ValueError(f"{name} is owned by embed-consumer, which keeps offsets in Postgres{hint}")
-            if name.lower() in FORBIDDEN_KAFKA_PROPERTIES:
-                raise ValueError(f"{name} loads foreign code into the process; remove it")
-        return value
-
-    @field_validator("properties")
-    @classmethod
-    def _refuse_downgrade(cls, value: dict[str, Any]) -> dict[str, Any]:
-        protocol = str(value.get("security.protocol", "plaintext")).upper()
-        for name in value:
-            if _LOGIN.fullmatch(name) and not protocol.startswith("SASL_"):
-                raise ValueError(f"{name} is not used with security.protocol {protocol}; set SASL_SSL")
-            if _TRUST.fullmatch(name) and not protocol.endswith("SSL"):
-                raise ValueError(f"{name} is not used with security.protocol {protocol}; set SSL or SASL_SSL")
+    def _passes(cls, value: dict[str, Any]) -> dict[str, Any]:
+        refuse(value)
         return value
 
 

@@ -12,7 +12,7 @@ from consumer.errors import Exit, Stop
 from consumer.operations.doctor.source import table_of
 from consumer.operations.wiring import topics
 from consumer.settings import Settings, StoreSettings, load_settings, settings_schema
-from consumer.settings.tree import OWNED_KAFKA_PROPERTIES
+from consumer.settings.kafka_properties import OWNED
 
 ROOT = Path(__file__).parents[2]
 TABLE = 'tables:\n  - topic: shop.public.products\n    text: "{{ title }}"\n'
@@ -116,12 +116,26 @@ def test_a_prefix_that_contains_a_dot_is_said() -> None:
         ("kafka: {properties: {Auto.Offset.Reset: earliest}}", "owned by embed-consumer"),
         ("kafka: {properties: {metadata.broker.list: 'h:1'}}", "set kafka.bootstrap_servers instead"),
         ("kafka: {properties: {plugin.library.paths: evil}}", "loads foreign code"),
+        ("kafka: {properties: {ssl.engine.location: evil.so}}", "ssl.engine.location loads foreign code"),
+        ("kafka: {properties: {ssl.engine.id: evil}}", "ssl.engine.id loads foreign code"),
+        ("kafka: {properties: {ssl.providers: evil}}", "ssl.providers loads foreign code"),
+        ("kafka: {properties: {sasl.kerberos.kinit.cmd: evil}}", "kinit.cmd loads foreign code"),
         ("kafka: {properties: {sasl.password: canary, sasl.username: bob}}", "not used .* PLAINTEXT; set SASL_SSL"),
         ("kafka: {properties: {sasl.password: canary, security.protocol: ssl}}", "not used .* SSL; set SASL_SSL"),
         ("kafka: {properties: {ssl.ca.location: ca.pem}}", "not used .* PLAINTEXT; set SSL or SASL_SSL"),
         (
             "kafka: {properties: {ssl.ca.location: ca.pem, security.protocol: sasl_plaintext}}",
             "not used .* SASL_PLAINTEXT",
+        ),
+        (
+            "kafka: {properties: {ssl.ca.location: ca.pem, security.protocol: ssl,"
+            " enable.ssl.certificate.verification: false}}",
+            "ssl.ca.location is not used with enable.ssl.certificate.verification false; remove one",
+        ),
+        (
+            "kafka: {properties: {ssl.ca.pem: canary, security.protocol: sasl_ssl,"
+            " enable.ssl.certificate.verification: 'F'}}",
+            "ssl.ca.pem is not used with enable.ssl.certificate.verification false",
         ),
         (TABLE + TABLE.removeprefix("tables:\n"), "share the topic"),
         ("tables:\n  - {topic: a b, text: x}", "no Kafka topic name"),
@@ -170,7 +184,7 @@ def test_a_mistake_inside_json_of_the_environment_is_named(
     assert "canary" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", sorted(OWNED_KAFKA_PROPERTIES))
+@pytest.mark.parametrize("name", sorted(OWNED))
 def test_each_property_that_the_protocol_depends_on_is_refused_by_its_name(name: str) -> None:
     write(f"kafka: {{properties: {{{name}: x}}}}")
     with pytest.raises(Stop, match=f"{name} is owned by embed-consumer"):
