@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from threading import Event
+from threading import Event, Thread, current_thread
 from typing import Protocol
 
 from consumer.errors import Abandoned, Retry
@@ -175,7 +175,8 @@ def run(
         handoff.serve()
 
     source.before_revoke = nearly_done
-    with ThreadPoolExecutor(1, "worker") as worker:
+    crew: list[Thread] = []  # the worker's thread, once it has begun
+    with ThreadPoolExecutor(1, "worker", lambda: crew.append(current_thread())) as worker:
         try:
             while job is not None or not stopping.is_set():
                 if job is not None and source.full:
@@ -184,8 +185,11 @@ def run(
                 elif job is None or not job.done():
                     source.poll(0.005 if job else 0.2)
                 tick()
+                alive = all(map(Thread.is_alive, crew))
                 done = job is not None and job.done()
                 handoff.serve()
+                if not (alive or done):
+                    raise RuntimeError("The worker's thread has died.")
                 if job is not None and done:
                     if result := job.result():
                         source.fenced(result.fenced)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from threading import Event
 from typing import NoReturn
@@ -61,6 +64,28 @@ def test_an_error_in_a_chore_ends_the_loop() -> None:
 def test_an_error_of_the_main_thread_ends_the_loop() -> None:
     with pytest.raises(ZeroDivisionError):
         run(OneBatch(), settles, no_chore, fails, Event())
+
+
+def test_a_worker_that_dies_between_two_batches_ends_the_loop() -> None:
+    """Its thread takes the next job to its grave: nobody would ever hear of that again."""
+    begun, begins, deadline = Event(), Event(), time.monotonic() + 60
+
+    def job() -> None:
+        begun.set()
+
+    def kill() -> None:
+        assert time.monotonic() < deadline, "it lives on without its worker"
+        if begun.is_set() and not begins.is_set():
+            begins.set()
+            ident = next(each.ident for each in threading.enumerate() if each.name == "worker_0")
+            assert ident is not None
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(SystemExit))
+
+    source = OneBatch()
+    source.take = lambda: None  # type: ignore[method-assign]
+    # Where the thread was not waiting yet, what it dies of comes out by itself.
+    with pytest.raises((RuntimeError, SystemExit)):
+        run(source, settles, lambda: job, kill, Event())
 
 
 def test_the_source_hears_of_each_transaction_while_the_batch_goes_on() -> None:
