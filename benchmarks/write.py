@@ -32,7 +32,7 @@ def measure(endpoints: Endpoints, folder: Path, pairs: int = PAIRS) -> Sequence[
     """`write_pairs_per_s`, the same for texts that changed, and `index_build_rows_per_s`. Raises if a write fails."""
     del folder  # everything is in the database
     dsn = endpoints.admin_dsn
-    bench, vectors = Bench(dsn, SPACE), _vectors()
+    bench, vectors = Bench(endpoints.store_dsn, endpoints.migrator_dsn, dsn, SPACE), _vectors()
     bench.acquire()
     batches = [range(start, start + BATCH) for start in range(0, pairs, BATCH)]
     with psycopg.connect(dsn, autocommit=True) as connection:

@@ -102,7 +102,7 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Either]:
     if request.param == "stand-in":
         yield StandIn()
         return
-    real = Real(request.getfixturevalue("server"))
+    real = Real.on(request.getfixturevalue("server"))
     yield real
     real.store.close()
 

@@ -24,13 +24,19 @@ pytestmark = pytest.mark.timeout(900)  # many faults one after the other, on a m
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with throwaway_server() as made:
+        made.make_store()
         yield made
 
 
 @pytest.fixture
 def apart(world: World, server: Server) -> World:
-    """A world whose store is on a server of its own."""
-    world.endpoints = replace(world.endpoints, store_dsn=server.dsn, migrator_dsn=server.dsn, admin_dsn=server.dsn)
+    """A world whose store is on a server of its own, under the roles of ops/postgres."""
+    world.endpoints = replace(
+        world.endpoints,
+        store_dsn=server.store_dsn("embedder"),
+        migrator_dsn=server.store_dsn("embedding_migrator"),
+        admin_dsn=server.store_dsn(),
+    )
     return world
 
 
@@ -60,7 +66,7 @@ def test_postgres_is_stopped_fast_and_at_once(apart: World, server: Server, tiny
 def test_a_store_that_turns_read_only(apart: World, server: Server, tiny_model: Path) -> None:
     apart.settings(batch={"max_events": 50})
     apart.migrate()
-    proxied = server.dsn.replace(_port(server), ":{}/")
+    proxied = server.store_dsn("embedder").replace(_port(server), ":{}/")
     with (
         FaultProxy("127.0.0.1", int(_port(server).strip(":/"))) as proxy,
         psycopg.connect(server.dsn, autocommit=True) as admin,
@@ -133,12 +139,13 @@ def test_the_disk_of_the_store_is_full(apart: World, server: Server, small_disk:
             except OSError:
                 return
 
-    with psycopg.connect(server.dsn, autocommit=True) as admin:
+    with psycopg.connect(server.store_dsn(), autocommit=True) as admin:
         admin.execute(psycopg.sql.SQL("CREATE TABLESPACE small LOCATION {}").format(str(small_disk)))
-        admin.execute("ALTER DATABASE postgres SET default_tablespace = small")
+        admin.execute("GRANT CREATE ON TABLESPACE small TO embedding_migrator")
+        admin.execute("ALTER DATABASE vectors SET default_tablespace = small")
         apart.migrate()
         full_and_free(apart, tiny_model, fill, ballast.unlink)
-        admin.execute("ALTER DATABASE postgres RESET default_tablespace")
+        admin.execute("ALTER DATABASE vectors RESET default_tablespace")
         admin.execute(psycopg.sql.SQL("DROP SCHEMA {} CASCADE").format(psycopg.sql.Identifier(apart.name)))
         admin.execute("DROP TABLESPACE small")
 

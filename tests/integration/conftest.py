@@ -18,6 +18,6 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def bench(server: str) -> Iterator[Bench]:
-    made = Bench(server)
+    made = Bench.on(server)
     yield made
     made.store.close()

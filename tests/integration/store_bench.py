@@ -7,11 +7,12 @@ import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import numpy as np
 import psycopg
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
 from consumer.events import Order
@@ -102,11 +103,18 @@ VECTORS = Vectors()
 class Bench:
     """A migrated schema of its own, a store on it, and plain SQL to look behind the store."""
 
-    def __init__(self, dsn: str, space: VectorSpace = SPACE) -> None:
-        self.dsn, self.schema = dsn, f"s{next(_schemas)}"
-        migrate(dsn, self.schema, space)
+    def __init__(self, dsn: str, migrator: str, admin: str, space: VectorSpace = SPACE) -> None:
+        """DSNs: the writer's, which the product works with, the migrator's and the superuser's."""
+        self.dsn, self.schema, self._admin = dsn, f"s{next(_schemas)}", admin
+        migrate(migrator, self.schema, space)
         self.store = Store(dsn, self.schema)
         self.generation: Generation = self.store.live_generation(space)
+
+    @classmethod
+    def on(cls, server: str, space: VectorSpace = SPACE) -> Self:
+        """With the roles of ops/postgres, on a server of `throwaway_postgres`."""
+        writer, migrator = (make_conninfo(server, user=role) for role in ("embedder", "embedding_migrator"))
+        return cls(writer, migrator, server, space)
 
     def acquire(self, *partitions: int) -> None:
         """Hold the partitions under a new epoch."""
@@ -125,7 +133,7 @@ class Bench:
 
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Rows of plain SQL, as the superuser, with the schema on the search path."""
-        with psycopg.connect(self.dsn, autocommit=True, row_factory=dict_row) as connection:
+        with psycopg.connect(self._admin, autocommit=True, row_factory=dict_row) as connection:
             connection.execute(f'SET search_path TO "{self.schema}", public')
             cursor = connection.execute(statement, parameters or None)
             return cursor.fetchall() if cursor.description else []

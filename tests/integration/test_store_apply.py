@@ -100,7 +100,7 @@ def test_acquire_waits_for_the_former_owners_commit(bench: Bench, server: str) -
     found: list[int] = []
 
     def take() -> None:
-        with Store(server, bench.schema) as heir:
+        with Store(bench.dsn, bench.schema) as heir:
             found.append(heir.acquire(GROUP, [Wanted(TOPIC, "topic-1", 0, 0)])[TopicPartition(TOPIC, 0)].next_offset)
 
     with psycopg.connect(server) as owner:
@@ -147,7 +147,7 @@ def test_two_writers_never_overwrite_each_other(bench: Bench, server: str) -> No
     bench.applied(write(1, fields=b"0"), write(2, fields=b"0"))
 
     def add(rounds: int) -> None:
-        with Store(server, bench.schema) as store:
+        with Store(bench.dsn, bench.schema) as store:
             for _ in range(rounds):
                 outcome: Outcome = Conflict(frozenset())
                 while not isinstance(outcome, Applied):
@@ -328,7 +328,7 @@ def test_a_value_refused_in_the_middle_of_a_pipeline_is_named_by_its_own_sqlstat
 
 def test_a_row_that_stays_locked_is_a_retry_and_leaves_the_connection_usable(bench: Bench, server: str) -> None:
     bench.acquire()
-    with Store(server, bench.schema, answer_within=1.0) as store, psycopg.connect(server) as holder:
+    with Store(bench.dsn, bench.schema, answer_within=1.0) as store, psycopg.connect(server) as holder:
         holder.execute(f"SELECT FROM {bench.schema}.offsets FOR UPDATE")
         with pytest.raises(Retry, match="55P03") as caught:
             store.apply(plan(write(1), advance=advance(0, 1)), VECTORS)
@@ -342,7 +342,7 @@ def test_work_that_takes_too_long_is_too_slow(bench: Bench, server: str) -> None
         "CREATE FUNCTION crawl() RETURNS trigger AS 'BEGIN PERFORM pg_sleep(9); RETURN NEW; END' LANGUAGE plpgsql"
     )
     bench.rows("CREATE TRIGGER crawl BEFORE INSERT ON documents EXECUTE FUNCTION crawl()")
-    with Store(server, bench.schema, answer_within=1.0) as store:
+    with Store(bench.dsn, bench.schema, answer_within=1.0) as store:
         with pytest.raises(TooSlow):
             store.apply(plan(write(1)), VECTORS)
         bench.rows("DROP TRIGGER crawl ON documents")

@@ -18,7 +18,7 @@ PLAN = plan(write(1, insert=(chunk("text"),)), advance=advance(0, 5))
 
 @pytest.fixture
 def bench(server: str) -> Iterator[Bench]:
-    made = Bench(server)
+    made = Bench.on(server)
     made.acquire()
     yield made
     made.store.close()
@@ -38,8 +38,8 @@ class Proxy(FaultProxy):
 
 
 @pytest.fixture
-def proxy(server: str) -> Iterator[Proxy]:
-    with Proxy(server) as made:
+def proxy(bench: Bench) -> Iterator[Proxy]:
+    with Proxy(bench.dsn) as made:
         yield made
 
 

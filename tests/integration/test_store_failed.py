@@ -91,7 +91,7 @@ def test_two_workers_never_claim_the_same_row(bench: Bench, server: str) -> None
     found: list[FailedDocument] = []
 
     def work() -> None:
-        with Store(server, bench.schema) as store:
+        with Store(bench.dsn, bench.schema) as store:
             while rows := store.claim_failed(4):
                 found.extend(rows)
 

@@ -15,7 +15,7 @@ from tests.integration.store_bench import Bench, chunk, chunk_hash, delete, key,
 
 def filled(server: str, rows: int = 300, **space: object) -> tuple[Bench, np.ndarray]:
     """A bench whose chunk i has row i of the array as vector; every third document is of the source `other`."""
-    bench = Bench(server, other_space(**space))
+    bench = Bench.on(server, other_space(**space))
     vectors = np.random.default_rng(7).normal(size=(rows, bench.generation.dimension)).astype(np.float32)
     writes = []
     for number in range(rows):
@@ -43,7 +43,7 @@ def test_the_nearest_come_first_with_their_distance(server: str, metric: str, el
     query = vectors[17] + np.float32(0.01)
     truth = expected(vectors, query, metric)
     nearest = np.argsort(truth)[:5]
-    build_index(server, bench.schema, bench.generation)
+    build_index(bench.dsn, bench.schema, bench.generation)
     hits = bench.store.search(bench.generation, query, 5)
     assert [hit.content for hit in hits] == [f"chunk {number}" for number in nearest]
     np.testing.assert_allclose([hit.distance for hit in hits], truth[nearest], atol=5e-3)
@@ -62,7 +62,7 @@ def test_stored_halfvec_comes_back_as_float32(server: str) -> None:
 
 def test_a_filter_by_source_still_gives_k_rows_through_the_index(server: str) -> None:
     bench, vectors = filled(server, rows=600, dimension=8)
-    build_index(server, bench.schema, bench.generation)
+    build_index(bench.dsn, bench.schema, bench.generation)
     bench.store.close()
     bench.rows("ALTER DATABASE postgres SET enable_seqscan = off")  # so few rows would rather be scanned
     try:
@@ -80,7 +80,7 @@ def test_a_filter_by_source_still_gives_k_rows_through_the_index(server: str) ->
 def test_what_was_deleted_since_the_last_vacuum_takes_no_hits_place(server: str) -> None:
     """Until then the index keeps old vectors, here more of them near the question than it looks at first."""
     bench, vectors = filled(server, rows=600, dimension=8)
-    build_index(server, bench.schema, bench.generation)
+    build_index(bench.dsn, bench.schema, bench.generation)
     names = [f"old {number}" for number in range(200)]
     near = {chunk_hash(name): vectors[1] + np.float32(1e-4) * place for place, name in enumerate(names)}
     numbers = range(1000, 1200)
@@ -100,7 +100,7 @@ def test_what_was_deleted_since_the_last_vacuum_takes_no_hits_place(server: str)
 
 def test_a_plain_query_on_the_view_uses_the_index(server: str) -> None:
     bench, _ = filled(server, rows=600, dimension=8)
-    build_index(server, bench.schema, bench.generation)
+    build_index(bench.dsn, bench.schema, bench.generation)
     query = "EXPLAIN SELECT content FROM chunks ORDER BY embedding <=> '[1,2,3,4,5,6,7,8]' LIMIT 5"
     with psycopg.connect(server) as connection:
         connection.execute(f"SET search_path TO {bench.schema}, public")
@@ -113,13 +113,13 @@ def test_a_plain_query_on_the_view_uses_the_index(server: str) -> None:
 def test_the_index_is_built_once_and_an_invalid_leftover_is_replaced(server: str) -> None:
     bench, _ = filled(server)
     assert bench.store.index_status(bench.generation).state == "missing"
-    assert build_index(server, bench.schema, bench.generation).state == "ready"
+    assert build_index(bench.dsn, bench.schema, bench.generation).state == "ready"
     first = bench.rows("SELECT 'chunks_1_hnsw'::regclass::oid AS oid")
-    assert build_index(server, bench.schema, bench.generation).state == "ready"
+    assert build_index(bench.dsn, bench.schema, bench.generation).state == "ready"
     assert bench.rows("SELECT 'chunks_1_hnsw'::regclass::oid AS oid") == first
     bench.rows("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'chunks_1_hnsw'::regclass")
     assert bench.store.index_status(bench.generation).state == "invalid"
-    assert build_index(server, bench.schema, bench.generation).state == "ready"
+    assert build_index(bench.dsn, bench.schema, bench.generation).state == "ready"
     assert bench.rows("SELECT 'chunks_1_hnsw'::regclass::oid AS oid") != first
     definition = bench.rows(
         "SELECT indexdef FROM pg_indexes WHERE indexname = 'chunks_1_hnsw' AND schemaname = current_schema()"
@@ -130,7 +130,7 @@ def test_the_index_is_built_once_and_an_invalid_leftover_is_replaced(server: str
 
 WATCH_MEMORY = """
 CREATE TABLE seen AS SELECT 0::bigint AS bytes WHERE false;
-CREATE FUNCTION see() RETURNS event_trigger LANGUAGE plpgsql AS
+CREATE FUNCTION see() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS
     $$ BEGIN INSERT INTO {0}.seen VALUES (pg_size_bytes(current_setting('maintenance_work_mem'))); END $$;
 CREATE EVENT TRIGGER see ON ddl_command_start WHEN TAG IN ('CREATE INDEX') EXECUTE FUNCTION {0}.see();
 """
@@ -144,7 +144,7 @@ def test_the_index_is_built_in_as_much_memory_as_its_table_takes(server: str, gi
     assert taken["n"] > 2**20
     bench.rows(WATCH_MEMORY.format(bench.schema))
     try:
-        limited = psycopg.conninfo.make_conninfo(server, options=f"-c maintenance_work_mem={given}")
+        limited = psycopg.conninfo.make_conninfo(bench.dsn, options=f"-c maintenance_work_mem={given}")
         assert build_index(limited, bench.schema, bench.generation).state == "ready"
     finally:
         bench.rows("DROP EVENT TRIGGER see")
@@ -158,13 +158,13 @@ def test_a_build_under_way_is_seen_by_others_and_not_begun_twice(server: str) ->
     bench, _ = filled(server)
     with psycopg.connect(server) as writer:
         writer.execute(f"DELETE FROM {bench.schema}.chunks_1")
-        builder = threading.Thread(target=build_index, args=(server, bench.schema, bench.generation))
+        builder = threading.Thread(target=build_index, args=(bench.dsn, bench.schema, bench.generation))
         builder.start()
         bench.until("SELECT pid FROM pg_stat_progress_create_index WHERE phase LIKE 'waiting%'")
         seen = bench.store.index_status(bench.generation)
         assert seen.state == "building"
         assert (seen.phase or "").startswith("waiting")
-        assert build_index(server, bench.schema, bench.generation).state == "building"
+        assert build_index(bench.dsn, bench.schema, bench.generation).state == "building"
         writer.rollback()
         builder.join(20)
     assert bench.store.index_status(bench.generation).state == "ready"

@@ -119,7 +119,7 @@ def test_an_apply_under_way_is_waited_for_and_its_rows_go(bench: Bench, server: 
     done: list[Applied] = []
 
     def empty() -> None:
-        with Store(server, bench.schema) as other:
+        with Store(bench.dsn, bench.schema) as other:
             outcome = other.apply(plan(truncates=(truncate(5),)), VECTORS)
             assert isinstance(outcome, Applied)
             done.append(outcome)
@@ -151,7 +151,7 @@ def test_writers_of_one_source_do_not_wait_for_each_other(bench: Bench, server: 
         mine = bench.stored(1)
         blocked.start()
         bench.until("SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'UPDATE documents'")
-        with Store(server, bench.schema) as other:
+        with Store(bench.dsn, bench.schema) as other:
             assert isinstance(other.apply(plan(write(2)), VECTORS), Applied)
         blocker.rollback()
         blocked.join(10)
