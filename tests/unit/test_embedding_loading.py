@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,25 @@ def test_a_model_that_brings_code_is_refused(folder: Path) -> None:
     (folder / "evil.py").write_text("raise SystemExit('ran')")
     edit_json(folder / "modules.json", lambda modules: modules[1].update(type="evil.Pooling"))
     assert "cannot be loaded" in stopped(EngineConfig(str(folder)))
+
+
+@pytest.mark.parametrize(
+    ("file", "names"),
+    [
+        ("config.json", {"auto_map": {"AutoConfig": "evil.Thing", "AutoModel": "evil.Thing"}}),
+        ("config.json", {"auto_map": {"AutoConfig": "evil.Thing"}, "model_type": "evil"}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.Thing", "evil.Thing"]}}),
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["evil.Thing", None]}, "tokenizer_class": "Thing"}),
+    ],
+)
+def test_code_that_a_configuration_names_is_never_run(folder: Path, file: str, names: dict[str, Any]) -> None:
+    """Whether the rest of the folder can be loaded without it or not."""
+    ran = folder / "ran"
+    (folder / "evil.py").write_text(f"open({str(ran)!r}, 'w').close()\nclass Thing: ...\n")
+    edit_json(folder / file, lambda content: content.update(names))
+    with suppress(Stop):
+        load_engine(EngineConfig(str(folder))).embed([[2054]])
+    assert not ran.exists()
 
 
 @pytest.mark.parametrize("content", [None, "{", "[{}]", '{"a": 1}'])
