@@ -178,8 +178,11 @@ def _has_schema(key: Any) -> bool:
 
 
 def _envelope_of(columns: tuple[str, ...] | None) -> Any:
-    """The type that msgspec decodes to: of the row only the columns in use, the others are skipped."""
-    if columns is None:
+    """The type that msgspec decodes to: of the row only the columns in use, the others are skipped.
+
+    All of them where a name is not ASCII: msgspec does not find such a key of a TypedDict (its issue 1126).
+    """
+    if columns is None or not all(map(str.isascii, columns)):
         return Envelope
     row = TypedDict("row", dict.fromkeys(columns, Any), total=False)  # type: ignore[misc]
     return msgspec.defstruct("UsedEnvelope", [("after", row | None, None)], bases=(Envelope,), gc=False)

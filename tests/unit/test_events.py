@@ -267,6 +267,19 @@ def test_later_binlogs_are_later_whatever_their_digits() -> None:
     assert first < second
 
 
+@pytest.mark.parametrize("name", ["Größe", "数量", "π_", 'a "quoted" name', "back\\slash", "tab\there"])
+def test_a_column_in_use_is_read_whatever_its_name(name: str) -> None:
+    """Made anew here: msgspec finds a name that is not ASCII only if its UTF-8 form has been asked for before."""
+    for escaped in (False, True):
+        used = "".join(list(name))
+        value = json.dumps({"op": "c", "after": {name: 5, "other": 6}, "source": {"ts_us": 1}}, ensure_ascii=escaped)
+        event = decode_event(
+            msgspec.structs.replace(record(1, "c", {"id": 1}), value=value.encode()), Form(columns=(used,))
+        )
+        assert event.after is not None
+        assert event.after.get(name) == 5
+
+
 def test_only_columns_in_use_are_decoded() -> None:
     event = decode_event(record(1, "u", {"id": 1, "title": "a", "body": "b"}), Form(columns=("title", "gone")))
     assert event.after == {"title": "a"}
