@@ -38,9 +38,10 @@ SELECT w.schema, w.name, c.oid, n.nspname, c.relname, format('%%I.%%I', n.nspnam
        c.relreplident,
        EXISTS (SELECT FROM pg_index AS i WHERE i.indrelid = c.oid AND i.indisprimary)
 FROM unnest(%s::text[], %s::text[]) AS w (schema, name)
-JOIN pg_namespace AS n ON regexp_replace(n.nspname, '[^A-Za-z0-9._-]', '_', 'g') = w.schema
+JOIN pg_namespace AS n ON n.nspname = w.schema OR regexp_replace(n.nspname, '[^A-Za-z0-9._-]', '_', 'g') = w.schema
 JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relkind IN ('r', 'p')
-                  AND regexp_replace(c.relname, '[^A-Za-z0-9._-]', '_', 'g') = w.name
+                  AND (c.relname = w.name OR regexp_replace(c.relname, '[^A-Za-z0-9._-]', '_', 'g') = w.name)
+ORDER BY n.nspname = w.schema AND c.relname = w.name
 """
 # Of an array its element, of a domain what it is made from.
 _COLUMNS = """
@@ -162,7 +163,7 @@ class SourceDatabase:
         return [name for (name,) in self._rows("SELECT pubname FROM pg_publication ORDER BY pubname")]
 
     def tables(self, wanted: Sequence[tuple[str, str]]) -> dict[tuple[str, str], SourceTable]:
-        """The tables that exist, by (schema, table) as in a topic's name."""
+        """The tables that exist, by (schema, table) as they are called, or else as in a topic's name."""
         found = self._rows(_TABLES, [[schema for schema, _ in wanted], [name for _, name in wanted]])
         columns: dict[int, dict[str, Column]] = {row[2]: {} for row in found}
         for oid, name, *column in self._rows(_COLUMNS, [list(columns)]):

@@ -138,6 +138,19 @@ def test_names_that_sql_must_quote(dsn: str) -> None:
     assert source(dsn, tables=tables)["publication of shop.public.Order"].verdict == "pass"
 
 
+@pytest.mark.parametrize("named", ["topic", "source"])
+def test_a_table_is_found_by_its_name_and_by_what_a_topic_makes_of_it(dsn: str, named: str) -> None:
+    name = 'Odd "Täble" .x'
+    execute(
+        dsn, f"""CREATE TABLE "{name.replace('"', '""')}" (id int PRIMARY KEY, title text)""", "CREATE PUBLICATION p"
+    )
+    topic = "shop.public.Odd__T_ble__.x"
+    entry = {"topic": topic, "text": "{{ title }}"} | ({"source": f"shop.public.{name}"} if named == "source" else {})
+    check = f"publication of {entry.get('source', topic)}"
+    execute(dsn, source(dsn, tables=[entry])[check].fix)
+    assert source(dsn, tables=[entry])[check].verdict == "pass"
+
+
 def test_what_the_settings_say_of_the_source_and_is_not_there(shop: str) -> None:
     wrong = source(shop, publication="mine")["publication"]
     assert (wrong.verdict, "CREATE PUBLICATION mine" in wrong.fix) == ("fail", True)
