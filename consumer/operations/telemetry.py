@@ -30,6 +30,8 @@ APPLIED = frozenset({"embedded", "unchanged", "deleted"})
 QUIET_SECONDS = 10.0  # at most one line per kind of trouble in this time
 PATIENT_SECONDS = 60.0  # longer than any pause between two tries: trouble older than this is over
 
+TAKEN_OVER = "another member has these partitions now; what was in hand of them is dropped, and nothing of it written"
+
 _log = get_logger("consumer")
 
 
@@ -119,6 +121,7 @@ class Telemetry:
     def fenced(self, partitions: int) -> None:
         """Parts of a batch were dropped because another owner has their partitions."""
         self.metrics.fenced.inc(partitions)
+        self.notice(TAKEN_OVER, partitions=partitions)
 
     def retrying(self, retry: Retry, seconds: float) -> None:
         """A dependency asks for patience: counted every time, said at most every ten seconds."""

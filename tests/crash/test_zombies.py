@@ -9,6 +9,7 @@ from threading import Event
 
 import pytest
 
+from consumer.operations.telemetry import TAKEN_OVER
 from tests.chaos import held_in_transaction
 from tests.oracle import Oracle
 from tests.states import read_rows, read_store
@@ -21,7 +22,7 @@ from tests.world import World
 @pytest.mark.semantics(
     "faults",
     "consumer that wakes up after its partitions have gone",
-    "writes nothing: its epoch is refused",
+    "writes nothing and says so: its epoch is refused",
 )
 def test_a_frozen_consumer_wakes_up_after_its_partitions_have_gone(world: World, tiny_model: Path, moment: str) -> None:
     world.short_sessions(batch={"max_events": 100})
@@ -45,6 +46,9 @@ def test_a_frozen_consumer_wakes_up_after_its_partitions_have_gone(world: World,
             count = frozen.applied()
             frozen.signal(signal.SIGCONT)
             world.until(lambda: frozen.applied() > count + 50)  # back in the group, and at work
+            if moment == "in a transaction":  # it woke up with a batch in its hands
+                assert frozen.metrics()["fenced_total", ()] > 0
+                assert frozen.lines(TAKEN_OVER), "it was refused, and did not say so"
         finally:
             frozen.signal(signal.SIGCONT)
             stopping.set()

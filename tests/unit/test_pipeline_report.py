@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import msgspec
 from prometheus_client import generate_latest
+from structlog.testing import capture_logs
 
 from consumer.errors import Retry
 from consumer.events import Form, decode_event
 from consumer.observe import Health, Metrics
-from consumer.operations.telemetry import Telemetry
+from consumer.operations.telemetry import TAKEN_OVER, Telemetry
 from consumer.planning import Advance, Batch, Outcome, Partition, Planned
 from consumer.source import Held, RegistryWait
 from consumer.steps import Work
@@ -88,10 +89,12 @@ def test_a_partition_assigned_but_not_acquired_has_a_gauge_that_rises() -> None:
     assert lag(told) == {}
 
 
-def test_dropped_parts_are_counted() -> None:
+def test_dropped_parts_are_counted_and_told() -> None:
     told = telemetry()
-    told.fenced(2)
+    with capture_logs() as said:
+        told.fenced(2)
     assert "embedding_pipeline_fenced_total 2.0" in generate_latest(told.metrics.registry).decode()
+    assert [(line["event"], line["log_level"], line["partitions"]) for line in said] == [(TAKEN_OVER, "warning", 2)]
 
 
 def test_an_event_without_a_commit_time_counts_from_when_it_was_sent() -> None:
