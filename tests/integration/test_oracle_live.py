@@ -17,6 +17,7 @@ from tests.world import World
 
 EVENTS = 3000
 KINDS = 9  # of operations that the workload knows
+LOOK_EVERY, LOOKS = 0.5, 10  # seconds between two looks into the store; those that must have found it at another place
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -30,25 +31,29 @@ def test_store_equals_oracle_while_consumers_come_and_go(world: World, tiny_mode
     load.fill(40)
     killed, stays = world.start(cpu=0), world.start(cpu=1)
 
+    states: list[StoreState] = []
+
     def look() -> None:
         states.append(read_store(world.endpoints.migrator_dsn, world.name, world.name))
 
-    states: list[StoreState] = []  # of the store, at moments when much is under way
-    with ThreadPoolExecutor(1) as player:
-        playing = player.submit(load.run, 10**6, pause=0.03, stopping=stopping)
+    def look_again_and_again() -> None:
+        while not stopping.wait(LOOK_EVERY):
+            look()
+
+    with ThreadPoolExecutor(2) as pool:
+        playing = pool.submit(load.run, 10**6, pause=0.03, stopping=stopping)
+        looking = pool.submit(look_again_and_again)
         try:
             world.until(lambda: killed.applied() > 100 and stays.applied() > 100)
-            look()
             kill_in_transaction(world, killed)
+            look()
             joins = world.start(cpu=0)
-            look()
             world.until(lambda: joins.applied() > 100)
-            look()
-            world.until(lambda: playing.done() or load.played >= EVENTS)
-            look()
+            world.until(lambda: playing.done() or looking.done() or load.played >= EVENTS)
         finally:
             stopping.set()
         playing.result()
+        looking.result()
     world.settle()
     look()
     topics = [world.topic("a"), world.topic("b")]
@@ -63,7 +68,8 @@ def test_store_equals_oracle_while_consumers_come_and_go(world: World, tiny_mode
     epochs = [row["epoch"] for row in world.store("SELECT epoch FROM offsets WHERE topic = ANY(%s)", [topics])]
     assert len(epochs) == 6
     assert sum(epochs) >= len(epochs) + 3, "partitions did not move between consumers"
-    assert any(state.offsets != states[-1].offsets for state in states[:-1])
+    moments = {tuple(sorted(state.offsets.items())) for state in states}
+    assert len(moments) >= LOOKS, "the store was looked at too seldom while it changed"
 
     oracle = Oracle(world.tables, tiny_model)
     events = read_topics(world.endpoints.bootstrap_servers, topics)
