@@ -111,9 +111,16 @@ def test_a_replay_killed_at_each_moment_goes_on_where_it_was(world: World, tiny_
     with world.consumer():
         world.settle("a", timeout=240)
     arguments = ("replay", "--topic", world.topic(), "--from-beginning", "--force", "--execute")
-    for name in ("planned", "transaction open", "copied", "before COMMIT"):
-        victim = world.spawn(*arguments, environment={VARIABLE: f"{POINTS[name]}:2"})
+    for name in ("polled", "planned", "embedded", "transaction open", "copied", "before COMMIT"):
+        number = 2 + WARM_UP * (name == "embedded")
+        victim = world.spawn(*arguments, environment={VARIABLE: f"{POINTS[name]}:{number}"})
         assert victim.wait(120) == -9, f"{name}\n{victim.output()[-2000:]}"
+    host, port = world.endpoints.bootstrap_servers.split(":")[0], _port(world.endpoints.store_dsn)
+    with FaultProxy(host, port) as proxy:
+        proxied = world.endpoints.store_dsn.replace(f":{port}/", f":{proxy.port}/")
+        victim = world.spawn(*arguments, environment={"EMBEDDING_STORE__DSN": proxied})
+        proxy.strike("cut", "reply", holding=b"COMMIT\0", then=victim.die)  # after COMMIT, before its reply
+        assert victim.wait(120) == -9, victim.output()[-2000:]
     assert world.store("SELECT 1 FROM offsets WHERE group_id LIKE 'replay:%%' AND next_offset > 0", [])
     finished = world.command(*arguments)
     assert finished.returncode == 0, finished.stderr[-2000:]
