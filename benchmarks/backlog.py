@@ -1,4 +1,4 @@
-"""Memory of one consumer before a backlog of 200,000 and of 2,000,000 events, and its growth over the longer one.
+"""What one consumer holds before a backlog of 200,000 and of 2,000,000 events, and its growth over the longer one.
 
 Edits of a few rows, a kilobyte each, all waiting when the consumer starts: as much as can be to read, with little to
 embed. What is fetched and not yet applied is bounded in bytes, so the peak must be that of the smaller backlog. The
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 from confluent_kafka import Producer
@@ -33,7 +34,7 @@ def measure(endpoints: Endpoints, folder: Path, small: int = SMALL, large: int =
     here.mkdir()
     world = World.create(endpoints, here, model=str(make_tiny_model(here / "tiny")))
     tables = world.tables
-    peaks, samples = [], list[tuple[float, float]]()
+    peaks, samples = [], list[Sample]()
     began = ended = 0.0
     try:
         for table, suffix, events in zip(tables, ("a", "b"), (small, large), strict=True):
@@ -44,16 +45,21 @@ def measure(endpoints: Endpoints, folder: Path, small: int = SMALL, large: int =
             began = time.monotonic()
             samples = _catch_up(world, suffix, events)
             ended = time.monotonic()
-            peaks.append(max(rss for _, rss in samples))
+            peaks.append(max(sample.rss for sample in samples))
     finally:
         world.close()
-    later = [sample for sample in samples if sample[0] > small]
-    grows = slope(later) * 100_000
+    later = [sample for sample in samples if small < sample.events < large]
+    grows = slope([sample[:2] for sample in later]) * 100_000
+    held = [max(kind) - min(kind) for kind in zip(*(sample[2:] for sample in later), strict=True)]
     baseline = f"the same with {small:,} events"
     return [
         Figure(f"backlog_{small}_rss_peak_mib", round(peaks[0], 1), "MiB"),
         Figure(f"backlog_{large}_rss_peak_mib", round(peaks[1], 1), "MiB", baseline, round(peaks[1] / peaks[0], 3)),
         Figure("backlog_rss_slope_mib_per_100k_events", round(grows, 2), f"MiB per 100k events, after {small:,}"),
+        *(
+            Figure(f"backlog_{name}_more", more, f"more at most than at least, after {small:,}")
+            for name, more in zip(Sample._fields[2:], held, strict=True)
+        ),
         Figure("backlog_events_per_s", round(large / (ended - began)), "events/s, start of the process included"),
     ]
 
@@ -76,16 +82,28 @@ def _produce(world: World, suffix: str, events: int) -> None:
         raise RuntimeError(f"{left} events were not taken by the broker")
 
 
-def _catch_up(world: World, suffix: str, events: int) -> list[tuple[float, float]]:
-    """(events applied, resident MiB) until all are."""
+class Sample(NamedTuple):
+    """How many events are applied; resident MiB; and what may leak."""
+
+    events: float
+    rss: float
+    threads: int
+    descriptors: int
+    connections: int
+
+
+def _catch_up(world: World, suffix: str, events: int) -> list[Sample]:
+    """What the consumer holds now and again, until all are applied."""
     stored = "SELECT coalesce(max(next_offset), 0) AS at FROM offsets WHERE topic = %s"
-    samples: list[tuple[float, float]] = []
+    samples: list[Sample] = []
     with world.consumer() as process:
-        memory = psutil.Process(process.pid)
+        its = psutil.Process(process.pid)
 
         def done() -> bool:
             at = world.store(stored, [world.topic(suffix)])[0]["at"]
-            samples.append((at, memory.memory_info().rss / MIB))
+            open_now = [c for c in its.net_connections("tcp") if c.status == psutil.CONN_ESTABLISHED]
+            held = its.num_threads(), its.num_fds(), len(open_now)
+            samples.append(Sample(at, its.memory_info().rss / MIB, *held))
             time.sleep(0.2)
             return bool(at >= events)
 
