@@ -3,14 +3,17 @@
 PostgreSQL puts a new column at the end, and lets one that is renamed stay in its place. So where the columns that two
 rows share stand in another order, or one that is new stands before them with none gone from there, names have changed
 hands. And where a column is gone from beside another, it may be there under the other's name: no event tells a drop
-from a drop and a rename. Every other change leaves a column what it was.
+from a drop and a rename. One that has a new name in its place is no such one. Every other change leaves a column what
+it was.
 
 Where a schema tells the types, only columns that may be left out count as gone or new: no other is mistaken for them.
+A snapshot reads columns that the stream never has (generated ones, and those that the publication leaves out): what
+only it has says nothing, unless the stream had it too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 
@@ -20,15 +23,22 @@ from consumer.events.shapes import Shape, placeholders
 
 _MOST = 1600  # columns of a table
 _BYTES, _LARGE = 3, 1
+_READ = b"r"  # behind the columns: a snapshot read them
+_LONGEST = 2**16  # characters of all names that are remembered
 _NEVER_LARGE = ("io.debezium.time.", "io.debezium.data.Uuid", "io.debezium.data.Enum")
 _NO_ROW = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
 class Layout(msgspec.Struct, frozen=True):
     """All columns in their order. `packed`, as it is stored, has three bytes for each: a hash of its name, and in the
-    lowest bit whether the column may be left out."""
+    lowest bit whether the column may be left out. One byte more says that a snapshot read the row."""
 
     packed: bytes
+
+    @property
+    def of_read(self) -> Layout:
+        """The same of a row that a snapshot read."""
+        return Layout(self.packed + _READ)
 
 
 Columns = Layout | bytes | None
@@ -36,6 +46,7 @@ Columns = Layout | bytes | None
 
 
 class _Row(msgspec.Struct):
+    op: str | None = None
     after: dict[str, msgspec.Raw] | None = None
     payload: _Row | None = None
 
@@ -51,8 +62,11 @@ def layout_of(columns: Columns) -> Layout | None:
         row = _row(columns)
     except _NO_ROW:
         return None
-    after = (row.payload or row).after
-    return _of_names(tuple(after)) if after is not None and len(after) <= _MOST else None
+    row = row.payload or row
+    names = tuple(row.after or ())
+    if row.after is None or len(names) > _MOST or sum(map(len, names)) > _LONGEST:
+        return None
+    return _of_names(names).of_read if row.op == "r" else _of_names(names)
 
 
 def layout_of_shapes(shapes: Sequence[Shape]) -> Layout:
@@ -75,16 +89,27 @@ def is_same(name: str, now: bytes | None, before: bytes | None) -> bool:
     """
     if now is None or before is None or now == before:
         return True
-    later, earlier = _unpack(now), _unpack(before)
-    common, column = later.keys() & earlier.keys(), _number(name)
+    later, earlier, column = _unpack(now), _unpack(before), _number(name)
+    if _is_of_read(before) != _is_of_read(now):
+        later, earlier = (later, _shared(earlier, later)) if _is_of_read(before) else (_shared(later, earlier), earlier)
+    common = later.keys() & earlier.keys()
     order, new = _gaps(later, common)
     order_before, gone = _gaps(earlier, common)
     if order != order_before or column not in common:
         return False
     if any(came > went for came, went in zip(new[:-1], gone, strict=False)):
         return False
+    new[-1] = 0  # they may have come to the end
     place = order.index(column)
-    return not gone[place] and not gone[place + 1]
+    return all(went <= came for came, went in zip(new[place : place + 2], gone[place : place + 2], strict=True))
+
+
+def _is_of_read(packed: bytes) -> bool:
+    return packed.endswith(_READ) and len(packed) % _BYTES == len(_READ)
+
+
+def _shared(columns: dict[int, bool], other: Mapping[int, bool]) -> dict[int, bool]:
+    return {column: large for column, large in columns.items() if column in other}
 
 
 def _gaps(columns: dict[int, bool], common: set[int]) -> tuple[list[int], list[int]]:
@@ -118,5 +143,6 @@ def _number(name: str) -> int:
 
 
 def _unpack(packed: bytes) -> dict[int, bool]:
-    numbers = (int.from_bytes(packed[at : at + _BYTES]) for at in range(0, len(packed), _BYTES))
+    ends = range(_BYTES, len(packed) + 1, _BYTES)
+    numbers = (int.from_bytes(packed[end - _BYTES : end]) for end in ends)
     return {number & ~_LARGE: bool(number & _LARGE) for number in numbers}
