@@ -104,6 +104,19 @@ def is_same(name: str, now: bytes | None, before: bytes | None) -> bool:
     return all(went <= came for came, went in zip(new[place : place + 2], gone[place : place + 2], strict=True))
 
 
+def is_streamed(packed: bytes) -> bool:
+    """Whether a change had these columns, and no snapshot read them."""
+    return not _is_of_read(packed)
+
+
+def as_streamed(packed: bytes | None, streamed: bytes | None) -> bytes | None:
+    """The layout of a row that a snapshot read without the columns that a change has not; others are as they are."""
+    if packed is None or streamed is None or not _is_of_read(packed):
+        return packed
+    columns = _shared(_unpack(packed), _unpack(streamed))
+    return b"".join((column | large).to_bytes(_BYTES) for column, large in columns.items())
+
+
 def _is_of_read(packed: bytes) -> bool:
     return packed.endswith(_READ) and len(packed) % _BYTES == len(_READ)
 
