@@ -22,8 +22,8 @@ import msgspec
 from consumer.events.shapes import Shape, placeholders
 
 _MOST = 1600  # columns of a table
-_BYTES, _LARGE = 3, 1
-_READ = b"r"  # behind the columns: a snapshot read them
+_BYTES, _LARGE, _READ = 3, 1, 2
+_FLAGS = _LARGE | _READ
 _LONGEST = 2**16  # characters of all names that are remembered
 _NEVER_LARGE = ("io.debezium.time.", "io.debezium.data.Uuid", "io.debezium.data.Enum")
 _NO_ROW = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
@@ -31,14 +31,14 @@ _NO_ROW = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 class Layout(msgspec.Struct, frozen=True):
     """All columns in their order. `packed`, as it is stored, has three bytes for each: a hash of its name, and in the
-    lowest bit whether the column may be left out. One byte more says that a snapshot read the row."""
+    lowest bits whether the column may be left out, and whether only a snapshot is known to have it."""
 
     packed: bytes
 
     @property
     def of_read(self) -> Layout:
         """The same of a row that a snapshot read."""
-        return Layout(self.packed + _READ)
+        return _of_read(self)
 
 
 Columns = Layout | bytes | None
@@ -89,9 +89,8 @@ def is_same(name: str, now: bytes | None, before: bytes | None) -> bool:
     """
     if now is None or before is None or now == before:
         return True
-    later, earlier, column = _unpack(now), _unpack(before), _number(name)
-    if _is_of_read(before) != _is_of_read(now):
-        later, earlier = (later, _shared(earlier, later)) if _is_of_read(before) else (_shared(later, earlier), earlier)
+    column, later, earlier = _number(name), _unpack(now), _unpack(before)
+    later, earlier = _without_read(later, earlier), _without_read(earlier, later)
     common = later.keys() & earlier.keys()
     order, new = _gaps(later, common)
     order_before, gone = _gaps(earlier, common)
@@ -106,34 +105,33 @@ def is_same(name: str, now: bytes | None, before: bytes | None) -> bool:
 
 def is_streamed(packed: bytes) -> bool:
     """Whether a change had these columns, and no snapshot read them."""
-    return not _is_of_read(packed)
+    return not any(flags & _READ for flags in _unpack(packed).values())
 
 
 def as_streamed(packed: bytes | None, streamed: bytes | None) -> bytes | None:
-    """The layout of a row that a snapshot read without the columns that a change has not; others are as they are."""
-    if packed is None or streamed is None or not _is_of_read(packed):
+    """The layout of a row that a snapshot read, once it is known which columns a change has: told once, it stands."""
+    if packed is None or streamed is None:
         return packed
-    columns = _shared(_unpack(packed), _unpack(streamed))
-    return b"".join((column | large).to_bytes(_BYTES) for column, large in columns.items())
+    columns, known = _unpack(packed), _unpack(streamed)
+    if not all(flags & _READ for flags in columns.values()):
+        return packed
+    return _packed({each: flags & ~_READ if each in known else flags for each, flags in columns.items()})
 
 
-def _is_of_read(packed: bytes) -> bool:
-    return packed.endswith(_READ) and len(packed) % _BYTES == len(_READ)
+def _without_read(columns: Mapping[int, int], others: Mapping[int, int]) -> dict[int, int]:
+    """Less those that only a snapshot is known to have, where the other row has not got them."""
+    return {column: flags for column, flags in columns.items() if not flags & _READ or column in others}
 
 
-def _shared(columns: dict[int, bool], other: Mapping[int, bool]) -> dict[int, bool]:
-    return {column: large for column, large in columns.items() if column in other}
-
-
-def _gaps(columns: dict[int, bool], common: set[int]) -> tuple[list[int], list[int]]:
+def _gaps(columns: Mapping[int, int], common: set[int]) -> tuple[list[int], list[int]]:
     """The common columns in their order, and how many large others stand before each of them, and behind the last."""
     order, gaps = [], [0]
-    for column, large in columns.items():
+    for column, flags in columns.items():
         if column in common:
             order.append(column)
             gaps.append(0)
         else:
-            gaps[-1] += large
+            gaps[-1] += flags & _LARGE
     return order, gaps
 
 
@@ -147,15 +145,24 @@ def _of_names(names: tuple[str, ...]) -> Layout:
     return Layout(b"".join(_pack(name, True) for name in names))
 
 
+@lru_cache(256)
+def _of_read(layout: Layout) -> Layout:
+    return Layout(_packed({column: flags | _READ for column, flags in _unpack(layout.packed).items()}))
+
+
 def _pack(name: str, large: bool) -> bytes:
     return (_number(name) | large).to_bytes(_BYTES)
 
 
 def _number(name: str) -> int:
-    return int.from_bytes(sha256(name.encode("utf-8", "surrogatepass")).digest()[:_BYTES]) & ~_LARGE
+    return int.from_bytes(sha256(name.encode("utf-8", "surrogatepass")).digest()[:_BYTES]) & ~_FLAGS
 
 
-def _unpack(packed: bytes) -> dict[int, bool]:
-    ends = range(_BYTES, len(packed) + 1, _BYTES)
-    numbers = (int.from_bytes(packed[end - _BYTES : end]) for end in ends)
-    return {number & ~_LARGE: bool(number & _LARGE) for number in numbers}
+def _packed(columns: Mapping[int, int]) -> bytes:
+    return b"".join((column | flags).to_bytes(_BYTES) for column, flags in columns.items())
+
+
+def _unpack(packed: bytes) -> dict[int, int]:
+    """Columns in their order, with their flags."""
+    numbers = (int.from_bytes(packed[at : at + _BYTES]) for at in range(0, len(packed), _BYTES))
+    return {number & ~_FLAGS: number & _FLAGS for number in numbers}

@@ -1,7 +1,7 @@
 """Which columns the changes of a source have, so that those which only its snapshots have are known as such.
 
-A snapshot's row is kept without the columns that the last change had not. Where no change has come yet, as in a first
-snapshot, the first one tells it later (lookup.py).
+The last change tells it when a snapshot's row is written. Where none has come yet, as in a first snapshot, the first
+one tells it later (lookup.py).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def learn(connection: Connection[Any], writes: Sequence[DocumentWrite], known: M
 
 
 def of_changes(writes: Sequence[DocumentWrite], known: Mapping[str, Streamed]) -> list[DocumentWrite]:
-    """The writes, a snapshot's without the columns that changes have not, as far as any has come."""
+    """The writes, a snapshot's told which of its columns the last change has."""
     return [
         msgspec.structs.replace(write, layout=as_streamed(write.layout, last.layout))
         if write.order.snapshot and (last := known.get(write.key.source)) is not None

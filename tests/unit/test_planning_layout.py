@@ -252,3 +252,9 @@ def test_a_layout_is_the_same_from_json_and_avro_and_tells_two_columns_of_hundre
     wide = plain(1, [(f"c{number}", "string") for number in range(300)], {"id": 1})
     swapped = plain(1, [(f"c{number}", "string") for number in (*range(200), 201, 200, *range(202, 300))], {"id": 1})
     assert not are_same(["c200"], decode_event(swapped).columns, decode_event(wide).columns)
+
+
+def test_names_that_no_database_has_are_not_remembered() -> None:
+    """Each would stay in memory for as long as the process lives."""
+    record = plain(1, [("x" * 100_000, "string")], {"id": 1})
+    assert layout_of(decode_event(record).columns) is None
