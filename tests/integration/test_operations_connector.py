@@ -21,6 +21,7 @@ from consumer.local import Stack
 from consumer.store import Checkup, Phase
 from tests.integration.test_oracle_connector import wrong
 from tests.oracle import Oracle
+from tests.topic_log import Event as Change
 from tests.topic_log import read_topics
 from tests.workload import Workload
 from tests.world import World
@@ -276,3 +277,36 @@ def test_columns_that_swap_their_names_give_no_wrong_text_and_an_added_one_chang
         request_snapshot(world, "blocking", f"public.{world.name}_swapped")
         world.until(lambda: shown() == {("omega", 3)})
         world.until(lambda: not world.store("SELECT 1 FROM failed_documents"))
+
+
+@pytest.mark.semantics(
+    "TOAST", "placeholder after a snapshot, whose rows have generated columns and others that the stream never has"
+)
+def test_a_generated_column_that_only_a_snapshot_has_makes_no_row_incomplete(operations: World) -> None:
+    """The usual full-text search: PostgreSQL streams no such column, and the connector reads it in a snapshot."""
+    world = operations
+    table = sql.Identifier(f"{world.name}_searched")
+    search = "search tsvector GENERATED ALWAYS AS (to_tsvector('simple', body)) STORED"
+    world.source(sql.SQL("CREATE TABLE {} (id int PRIMARY KEY, body text, " + search + ", n int)").format(table))
+    world.source(sql.SQL("ALTER TABLE {} ALTER COLUMN body SET STORAGE EXTERNAL").format(table))
+    world.source(sql.SQL("INSERT INTO {} (id, body, n) VALUES (1, %s, 1)").format(table), [MANY_WORDS])
+    world.tables = [{"topic": world.topic("searched"), "text": "{{ body }}", "metadata": ["n"]}]
+    world.migrate()
+
+    def told(number: int) -> bool:
+        rows = world.store("SELECT DISTINCT metadata->'n' AS n FROM chunks")
+        return [row["n"] for row in rows] == [number]
+
+    with world.consumer():
+        world.until(lambda: told(1))
+        request_snapshot(world, "blocking", f"public.{world.name}_searched")
+        events = world.until(lambda: _reads(world, "searched"))
+        assert all("search" in (event.after or {}) for event in events)
+        world.source(sql.SQL("UPDATE {} SET n = 2").format(table))
+        world.until(lambda: told(2))
+        assert world.store("SELECT 1 FROM failed_documents") == []
+
+
+def _reads(world: World, suffix: str) -> list[Change]:
+    events = read_topics(world.endpoints.bootstrap_servers, [world.topic(suffix)])
+    return [event for event in events if event.op == "r"]
