@@ -103,11 +103,7 @@ def is_same(name: str, now: bytes | None, before: bytes | None) -> bool:
     return all(went <= came for came, went in zip(new[place : place + 2], gone[place : place + 2], strict=True))
 
 
-def is_streamed(packed: bytes) -> bool:
-    """Whether a change had these columns, and no snapshot read them."""
-    return not any(flags & _READ for flags in _unpack(packed).values())
-
-
+@lru_cache(256)
 def as_streamed(packed: bytes | None, streamed: bytes | None) -> bytes | None:
     """The layout of a row that a snapshot read, once it is known which columns a change has: told once, it stands."""
     if packed is None or streamed is None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 from psycopg import Connection
 
-from consumer.events import as_streamed, is_streamed
+from consumer.events import as_streamed
 from consumer.planning import DocumentWrite
 from consumer.store.packing import Array
 
@@ -38,7 +38,7 @@ def learn(connection: Connection[Any], writes: Sequence[DocumentWrite], known: M
     for write in writes:
         source, ts_us = write.key.source, write.order.ts_us
         last = known.get(source) or Streamed(None, None)
-        if write.layout is None or ts_us is None or write.layout == last.layout or not is_streamed(write.layout):
+        if write.order.snapshot or ts_us is None or write.layout in (None, last.layout):
             continue
         before = learned[source].order.ts_us if source in learned else last.ts_us
         if before is None or before < ts_us:

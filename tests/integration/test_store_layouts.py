@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from consumer.events import Layout, is_same, is_streamed, layout_of
+from consumer.events import Layout, is_same, layout_of
 from tests.integration.store_bench import Bench, order, write
 
 
@@ -43,4 +43,3 @@ def test_a_later_snapshot_goes_by_the_last_change_whichever_is_read_last(bench: 
     bench.applied(write(1, 12, order=later, layout=layout("abcd", "r")))
     assert [is_same(name, layout(now), read(bench, 1)) for now in ("ad", "acd") for name in "ad"] == [True] * 4
     assert not is_same("a", layout("bad"), read(bench, 1))
-    assert not is_streamed(read(bench, 1))
