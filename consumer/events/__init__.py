@@ -13,7 +13,7 @@ from consumer.events.decode import (
 )
 from consumer.events.form import Form
 from consumer.events.framing import Framing, SchemaRef, framed
-from consumer.events.layout import Columns, Layout, are_same, is_same, layout_of
+from consumer.events.layout import Columns, Layout, are_same, as_streamed, is_same, layout_of
 from consumer.events.model import ChangeEvent, Op, Order, Record
 from consumer.events.toast import UNCHANGED, is_placeholder
 
@@ -33,6 +33,7 @@ __all__ = [
     "SchemaRef",
     "Schemas",
     "are_same",
+    "as_streamed",
     "declared_types",
     "decode_event",
     "decode_heartbeat",

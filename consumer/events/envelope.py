@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 
 from consumer.errors import Reject
-from consumer.events.layout import Columns
+from consumer.events.layout import Columns, Layout
 from consumer.events.model import ChangeEvent, Order, Record
 
 _BINLOG = re.compile(r".*\.(\d{1,18})", re.DOTALL).fullmatch
@@ -96,7 +96,7 @@ def change(record: Record, envelope: Envelope, key: bytes, other_key: bytes | No
         happened_us,
         sent_ms * 1000 if sent_ms >= 0 else None,
         other_key,
-        columns,
+        columns.of_read if op == "r" and isinstance(columns, Layout) else columns,
     )
 
 

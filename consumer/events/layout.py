@@ -3,14 +3,17 @@
 PostgreSQL puts a new column at the end, and lets one that is renamed stay in its place. So where the columns that two
 rows share stand in another order, or one that is new stands before them with none gone from there, names have changed
 hands. And where a column is gone from beside another, it may be there under the other's name: no event tells a drop
-from a drop and a rename. Every other change leaves a column what it was.
+from a drop and a rename. One that has a new name in its place is no such one. Every other change leaves a column what
+it was.
 
 Where a schema tells the types, only columns that may be left out count as gone or new: no other is mistaken for them.
+A snapshot reads columns that the stream never has (generated ones, and those that the publication leaves out): what
+only it has says nothing, unless the stream had it too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 
@@ -19,16 +22,23 @@ import msgspec
 from consumer.events.shapes import Shape, placeholders
 
 _MOST = 1600  # columns of a table
-_BYTES, _LARGE = 3, 1
+_BYTES, _LARGE, _READ = 3, 1, 2
+_FLAGS = _LARGE | _READ
+_LONGEST = 2**16  # characters of all names that are remembered
 _NEVER_LARGE = ("io.debezium.time.", "io.debezium.data.Uuid", "io.debezium.data.Enum")
 _NO_ROW = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
 class Layout(msgspec.Struct, frozen=True):
     """All columns in their order. `packed`, as it is stored, has three bytes for each: a hash of its name, and in the
-    lowest bit whether the column may be left out."""
+    lowest bits whether the column may be left out, and whether only a snapshot is known to have it."""
 
     packed: bytes
+
+    @property
+    def of_read(self) -> Layout:
+        """The same of a row that a snapshot read."""
+        return _of_read(self)
 
 
 Columns = Layout | bytes | None
@@ -36,6 +46,7 @@ Columns = Layout | bytes | None
 
 
 class _Row(msgspec.Struct):
+    op: str | None = None
     after: dict[str, msgspec.Raw] | None = None
     payload: _Row | None = None
 
@@ -51,8 +62,11 @@ def layout_of(columns: Columns) -> Layout | None:
         row = _row(columns)
     except _NO_ROW:
         return None
-    after = (row.payload or row).after
-    return _of_names(tuple(after)) if after is not None and len(after) <= _MOST else None
+    row = row.payload or row
+    names = tuple(row.after or ())
+    if row.after is None or len(names) > _MOST or sum(map(len, names)) > _LONGEST:
+        return None
+    return _of_names(names).of_read if row.op == "r" else _of_names(names)
 
 
 def layout_of_shapes(shapes: Sequence[Shape]) -> Layout:
@@ -75,27 +89,45 @@ def is_same(name: str, now: bytes | None, before: bytes | None) -> bool:
     """
     if now is None or before is None or now == before:
         return True
-    later, earlier = _unpack(now), _unpack(before)
-    common, column = later.keys() & earlier.keys(), _number(name)
+    column, later, earlier = _number(name), _unpack(now), _unpack(before)
+    later, earlier = _without_read(later, earlier), _without_read(earlier, later)
+    common = later.keys() & earlier.keys()
     order, new = _gaps(later, common)
     order_before, gone = _gaps(earlier, common)
     if order != order_before or column not in common:
         return False
     if any(came > went for came, went in zip(new[:-1], gone, strict=False)):
         return False
+    new[-1] = 0  # they may have come to the end
     place = order.index(column)
-    return not gone[place] and not gone[place + 1]
+    return all(went <= came for came, went in zip(new[place : place + 2], gone[place : place + 2], strict=True))
 
 
-def _gaps(columns: dict[int, bool], common: set[int]) -> tuple[list[int], list[int]]:
+@lru_cache(256)
+def as_streamed(packed: bytes | None, streamed: bytes | None) -> bytes | None:
+    """The layout of a row that a snapshot read, once it is known which columns a change has: told once, it stands."""
+    if packed is None or streamed is None:
+        return packed
+    columns, known = _unpack(packed), _unpack(streamed)
+    if not all(flags & _READ for flags in columns.values()):
+        return packed
+    return _packed({each: flags & ~_READ if each in known else flags for each, flags in columns.items()})
+
+
+def _without_read(columns: Mapping[int, int], others: Mapping[int, int]) -> dict[int, int]:
+    """Less those that only a snapshot is known to have, where the other row has not got them."""
+    return {column: flags for column, flags in columns.items() if not flags & _READ or column in others}
+
+
+def _gaps(columns: Mapping[int, int], common: set[int]) -> tuple[list[int], list[int]]:
     """The common columns in their order, and how many large others stand before each of them, and behind the last."""
     order, gaps = [], [0]
-    for column, large in columns.items():
+    for column, flags in columns.items():
         if column in common:
             order.append(column)
             gaps.append(0)
         else:
-            gaps[-1] += large
+            gaps[-1] += flags & _LARGE
     return order, gaps
 
 
@@ -109,14 +141,24 @@ def _of_names(names: tuple[str, ...]) -> Layout:
     return Layout(b"".join(_pack(name, True) for name in names))
 
 
+@lru_cache(256)
+def _of_read(layout: Layout) -> Layout:
+    return Layout(_packed({column: flags | _READ for column, flags in _unpack(layout.packed).items()}))
+
+
 def _pack(name: str, large: bool) -> bytes:
     return (_number(name) | large).to_bytes(_BYTES)
 
 
 def _number(name: str) -> int:
-    return int.from_bytes(sha256(name.encode("utf-8", "surrogatepass")).digest()[:_BYTES]) & ~_LARGE
+    return int.from_bytes(sha256(name.encode("utf-8", "surrogatepass")).digest()[:_BYTES]) & ~_FLAGS
 
 
-def _unpack(packed: bytes) -> dict[int, bool]:
+def _packed(columns: Mapping[int, int]) -> bytes:
+    return b"".join((column | flags).to_bytes(_BYTES) for column, flags in columns.items())
+
+
+def _unpack(packed: bytes) -> dict[int, int]:
+    """Columns in their order, with their flags."""
     numbers = (int.from_bytes(packed[at : at + _BYTES]) for at in range(0, len(packed), _BYTES))
-    return {number & ~_LARGE: bool(number & _LARGE) for number in numbers}
+    return {number & ~_FLAGS: number & _FLAGS for number in numbers}

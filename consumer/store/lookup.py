@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from psycopg import Connection, sql
 
-from consumer.events import Order
+from consumer.events import Order, as_streamed
 from consumer.planning import DocumentKey, StoredChunk, StoredDetail, StoredDocument
 from consumer.store.model import Generation, StaleDocument
 from consumer.store.packing import Array, vector_from
@@ -22,10 +22,11 @@ FROM unnest(%s, %s) AS wanted (source, key_hash)
 JOIN documents AS d ON d.key_hash = wanted.key_hash AND d.source = wanted.source
 """
 
-_DETAIL = (
-    "SELECT document_id, version, fields::text, content_hash, metadata::text, awaits, layout FROM documents"
-    " WHERE document_id = ANY(%s)"
-)
+_DETAIL = """
+SELECT d.document_id, d.version, d.fields::text, d.content_hash, d.metadata::text, d.awaits, d.layout,
+       CASE WHEN d.snapshot THEN t.first_layout END
+FROM documents AS d LEFT JOIN tables AS t USING (source) WHERE d.document_id = ANY(%s)
+"""
 
 _CHUNKS = sql.SQL("""
 SELECT document_id, chunk_hash, occurrence, chunk_no FROM {chunks}
@@ -82,9 +83,9 @@ def details(
             _encoded(metadata),
             tuple(chunks.get(document_id, ())),
             awaits,
-            layout,
+            as_streamed(layout, first),
         )
-        for document_id, version, fields, content_hash, metadata, awaits, layout in documents
+        for document_id, version, fields, content_hash, metadata, awaits, layout, first in documents
     }
 
 

@@ -13,7 +13,7 @@ from psycopg import Connection
 
 from consumer.errors import Stop
 from consumer.planning import Advance, DocumentWrite, Plan
-from consumer.store import chunks, documents, failed, generations, keys, moves, truncates
+from consumer.store import chunks, documents, failed, generations, keys, layouts, moves, truncates
 from consumer.store.model import Applied, Conflict, Fenced, Generation, Outcome, TopicPartition
 from consumer.store.packing import Array
 from consumer.store.session import Session
@@ -53,14 +53,17 @@ def write(connection: Session, schema: str, plan: Plan, vectors: Mapping[bytes, 
     fenced, generation, tables = _begin(connection, schema, plan)
     if fenced:
         return Fenced(fenced)
-    keyed, markers = keys.known_from((row[0], *row[4:]) for row in tables), truncates.markers_from(tables)
+    keyed, markers = keys.known_from((row[0], *row[4:6]) for row in tables), truncates.markers_from(tables)
     if learned := keys.unknown(plan.writes, keyed):
         keyed |= keys.learn(connection, learned)
     standing = keys.standing(plan.writes, keyed)
     keys.note(connection, standing.changes)
+    streamed = {row[0]: layouts.Streamed(*row[6:]) for row in tables}
+    layouts.learn(connection, standing.kept, streamed)
     failing, late = standing.failing, standing.late
     moved = truncates.effective(plan.truncates, markers)
-    kept, dropped = truncates.standing([*standing.kept, *failing], {**markers, **moved})
+    writes = [*layouts.of_changes(standing.kept, streamed), *failing]
+    kept, dropped = truncates.standing(writes, {**markers, **moved})
     kept += [truncates.ended(item) for item in late if item.document_id is not None]
     dropped += tuple(item.key for item in late)
     ids, missed = documents.write_documents(connection, kept)

@@ -19,7 +19,8 @@ from consumer.store.model import Generation
 from consumer.store.packing import Array
 
 _MARKERS = """
-SELECT source, truncated_ts_us, truncated_commit, truncated_lsn, key_columns, keyed_since_us
+SELECT source, truncated_ts_us, truncated_commit, truncated_lsn, key_columns, keyed_since_us, last_layout,
+       last_layout_ts_us
 FROM tables WHERE source = ANY(%s)
 """
 
@@ -86,12 +87,12 @@ def lock(connection: Connection[Any], schema: str, shared: Iterable[str], exclus
 
 
 def select_markers(connection: Connection[Any], sources: Iterable[str]) -> Any:
-    """Ask for markers and keys (the cursor); only what is read under the locks counts."""
+    """Ask for rows of `tables` (the cursor); only what is read under the locks counts."""
     return connection.execute(_MARKERS, [Array("text", sorted(set(sources)))])
 
 
 def markers_from(rows: Iterable[Any]) -> dict[str, Marker]:
-    """The answer to `select_markers`, without the keys."""
+    """The answer to `select_markers`, as far as it is about truncates."""
     return {
         source: Marker(ts_us, None if commit is None or lsn is None else (commit, lsn))
         for source, ts_us, commit, lsn, *_ in rows

@@ -98,6 +98,11 @@ SAME = ""  # the fix is what is to be executed
             *("publication of", "fail", "publish_generated_columns", SAME),
         ),
         (
+            "ALTER TABLE t ADD upper text GENERATED ALWAYS AS (upper(title)) STORED",
+            *("publication of", "warn", "publish_generated_columns", SAME),
+        ),
+        ("ALTER PUBLICATION p SET TABLE t (id, title, scores)", "publication of", "warn", "DROP TABLE", SAME),
+        (
             "ALTER PUBLICATION p SET TABLE t WHERE (id > 0)",
             *("publication of", "warn", "`when`", "ALTER PUBLICATION p SET TABLE t"),
         ),

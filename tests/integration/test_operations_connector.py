@@ -19,6 +19,7 @@ from psycopg import sql
 
 from consumer.local import Stack
 from consumer.store import Checkup, Phase
+from tests.all_types import end, until_slot
 from tests.integration.test_oracle_connector import wrong
 from tests.oracle import Oracle
 from tests.topic_log import read_topics
@@ -276,3 +277,38 @@ def test_columns_that_swap_their_names_give_no_wrong_text_and_an_added_one_chang
         request_snapshot(world, "blocking", f"public.{world.name}_swapped")
         world.until(lambda: shown() == {("omega", 3)})
         world.until(lambda: not world.store("SELECT 1 FROM failed_documents"))
+
+
+@pytest.mark.semantics(
+    "TOAST", "placeholder after a snapshot, whose rows have generated columns and others that the stream never has"
+)
+def test_a_generated_column_that_only_a_snapshot_has_makes_no_row_incomplete(world: World, stack: Stack) -> None:
+    """Of a connector that begins with a snapshot. No publication has a virtual column."""
+    name, table = f"{world.name}_searched", sql.Identifier(f"{world.name}_searched")
+    columns = "body text, search text GENERATED ALWAYS AS (upper(body)) VIRTUAL, n int"
+    world.source(sql.SQL("CREATE TABLE {} (id int PRIMARY KEY, " + columns + ")").format(table))
+    world.source(sql.SQL("ALTER TABLE {} ALTER COLUMN body SET STORAGE EXTERNAL").format(table))
+    world.source(sql.SQL("INSERT INTO {} (id, body, n) VALUES (1, %s, 1), (2, %s, 1)").format(table), [MANY_WORDS] * 2)
+    world.prefix = name
+    world.tables = [{"topic": world.topic("searched"), "text": "{{ body }}", "metadata": ["n"]}]
+    world.migrate()
+
+    def told(one: int, other: int) -> bool:
+        rows = world.store("SELECT DISTINCT source_key->>'id' AS id, metadata->'n' AS n FROM chunks")
+        return {row["id"]: row["n"] for row in rows} == {"1": one, "2": other}
+
+    own = {"topic.prefix": name, "slot.name": name, "table.include.list": f"public.{name}"}
+    stack.register_connector(name=name, overrides=own)
+    try:
+        with world.consumer():
+            world.until(lambda: told(1, 1))
+            events = read_topics(world.endpoints.bootstrap_servers, [world.topic("searched")])
+            assert all("search" in (event.after or {}) for event in events)
+            until_slot(world.endpoints, name, active=True)
+            world.source(sql.SQL("UPDATE {} SET n = 2 WHERE id = 1").format(table))
+            world.until(lambda: told(2, 1))
+            world.source(sql.SQL("UPDATE {} SET n = 2 WHERE id = 2").format(table))
+            world.until(lambda: told(2, 2))
+            assert world.store("SELECT 1 FROM failed_documents") == []
+    finally:
+        end(world.endpoints, name)

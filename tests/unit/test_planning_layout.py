@@ -143,6 +143,55 @@ def test_a_column_that_is_dropped_elsewhere_changes_nothing(event: Event) -> Non
 
 
 @EITHER
+@pytest.mark.semantics(
+    "TOAST",
+    "placeholder after another column was dropped or renamed",
+    "filled as before, unless one was dropped beside it: that one may have its name now",
+)
+def test_a_column_beside_it_that_is_renamed_changes_nothing(event: Event) -> None:
+    """It is still in its place, so that it has no other's name."""
+    renamed: Columns = (ROW[0], ("heading", "string"), *ROW[2:])
+    store = Memory(read("{{ body }}"))
+    store.apply(event(1, ROW, {"id": 1, "title": "a", "body": "long", "price": 1}))
+    store.apply(event(2, renamed, {"id": 1, "heading": "b", "body": TOAST, "price": 2}))
+    assert (states(store), fields(store)["body"]) == (["embedded"], "long")
+
+
+@EITHER
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.semantics(
+    "TOAST",
+    "placeholder after a snapshot, whose rows have generated columns and others that the stream never has",
+    "filled as before",
+)
+def test_a_column_that_only_snapshots_have_changes_nothing(event: Event, together: bool) -> None:
+    """PostgreSQL streams no generated column, nor one that the publication leaves out."""
+    whole: Columns = (ROW[0], ("slug", "string"), *ROW[1:3], ("search", "string"), ROW[3])
+    store = Memory(read())
+    row = {"id": 1, "title": "a", "body": "long", "price": 1}
+    store.apply(event(1, whole, row, "r"))
+    for offset in (2, 5):
+        edit = event(offset, ROW, {"id": 1, "title": f"b{offset}", "body": TOAST, "price": 2})
+        again = event(offset + 1, whole, row | {"title": "c"}, "r")
+        last = event(offset + 2, (*ROW, ("note", "string")), {"id": 1, "title": "d", "body": TOAST, "price": 2})
+        for records in ([edit, again, last],) if together else ([edit], [again], [last]):
+            store.apply(*records)
+            assert (states(store), fields(store)["body"]) == (["embedded"], "long")
+
+
+@EITHER
+@pytest.mark.parametrize("together", [False, True])
+def test_after_a_snapshot_too_names_that_changed_hands_are_not_mistaken(event: Event, together: bool) -> None:
+    for later in (SWAPPED, (ROW[0], *ROW[2:], ROW[1])):
+        store = Memory(read("{{ title }}"))
+        first = event(1, (*ROW, ("search", "string")), {"id": 1, "title": "a", "body": "long", "price": 1}, "r")
+        second = event(2, later, {"id": 1, "title": TOAST, "body": "a", "price": 2})
+        for records in ([first, second],) if together else ([first], [second]):
+            store.apply(*records)
+        assert states(store) == ["failed"]
+
+
+@EITHER
 @pytest.mark.parametrize("together", [False, True])
 def test_a_dropped_column_beside_it_may_have_taken_its_name(event: Event, together: bool) -> None:
     """Add a column, fill it, drop the old one, rename: the way in which columns are replaced."""
@@ -203,3 +252,9 @@ def test_a_layout_is_the_same_from_json_and_avro_and_tells_two_columns_of_hundre
     wide = plain(1, [(f"c{number}", "string") for number in range(300)], {"id": 1})
     swapped = plain(1, [(f"c{number}", "string") for number in (*range(200), 201, 200, *range(202, 300))], {"id": 1})
     assert not are_same(["c200"], decode_event(swapped).columns, decode_event(wide).columns)
+
+
+def test_names_that_no_database_has_are_not_remembered() -> None:
+    """Each would stay in memory for as long as the process lives."""
+    record = plain(1, [("x" * 100_000, "string")], {"id": 1})
+    assert layout_of(decode_event(record).columns) is None
