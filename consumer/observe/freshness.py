@@ -84,6 +84,14 @@ class _Partition:
         return self.next_offset is not None and self.next_offset >= self.end_offset
 
 
+@dataclass(slots=True)
+class _Heartbeat:
+    """The last one as it was told, and when its connector was surely alive: never later than it was known here."""
+
+    told_us: int
+    alive_us: int
+
+
 class LagTracker:
     """The gauge's state: per assigned partition, what is fetched, applied, and still at the broker.
 
@@ -106,7 +114,7 @@ class LagTracker:
     def __init__(self) -> None:
         self._lock = Lock()
         self._partitions: dict[tuple[str, int], _Partition] = {}
-        self._heartbeats: dict[str, int] = {}
+        self._heartbeats: dict[str, _Heartbeat] = {}
 
     def assigned(self, topic: str, partition: int, source: str, now_us: int) -> None:
         """This process owns the partition from `now_us` on; forgets what an earlier assignment knew."""
@@ -139,10 +147,16 @@ class LagTracker:
                 state.applied_us = _newest(state.applied_us, source_ts_us)
                 state.complete_us = _newest(state.complete_us, source_ts_us)
 
-    def heartbeat(self, prefix: str, ts_us: int) -> None:
-        """The connector of `prefix` was alive at `ts_us`; an older heartbeat than the known one changes nothing."""
+    def heartbeat(self, prefix: str, ts_us: int, now_us: int) -> None:
+        """The connector of `prefix` was alive at `ts_us`, as is known at `now_us`.
+
+        A clock that runs ahead proves life up to now, and only once: the same heartbeat, read again, is none. An older
+        one changes nothing.
+        """
         with self._lock:
-            self._heartbeats[prefix] = max(ts_us, self._heartbeats.get(prefix, ts_us))
+            known = self._heartbeats.setdefault(prefix, _Heartbeat(ts_us, min(ts_us, now_us)))
+            if ts_us != known.told_us:
+                known.told_us, known.alive_us = ts_us, max(known.alive_us, min(ts_us, now_us))
 
     def lag_seconds(self, now_us: int) -> dict[tuple[str, int], float]:
         """{(source, partition): age in seconds of the oldest commit not applied}; never negative."""
@@ -174,7 +188,7 @@ class LagTracker:
     def _heartbeat_of(self, topic: str) -> int | None:
         """The heartbeat of the longest known prefix of the topic: prefixes may themselves contain dots."""
         known = [prefix for prefix in self._heartbeats if topic.startswith(prefix + ".")]
-        return self._heartbeats[max(known, key=len)] if known else None
+        return self._heartbeats[max(known, key=len)].alive_us if known else None
 
 
 def _age(then_us: int, now_us: int) -> float:

@@ -89,13 +89,14 @@ class Telemetry:
             self.lag.pending(self._place(partition[0]), partition[1], None)
         for partition, record in first.items():
             if self._pending.get(partition) is not record and partition[0] in self._tables:
-                self.lag.pending(self._place(partition[0]), partition[1], committed_us(record))
+                since_us = committed_us(record, taken_us := now_us())
+                self.lag.pending(self._place(partition[0]), partition[1], taken_us if since_us is None else since_us)
         self._pending = first
 
     def done(self, work: Work, planned: Planned, applied: Applied) -> None:
         """One transaction is committed."""
         for prefix, ts_us in work.heartbeats.items():
-            self.lag.heartbeat(prefix, ts_us)
+            self.lag.heartbeat(prefix, ts_us, work.committed_us)
         if applied.dropped:
             work.outcomes = _turned(work.outcomes, set(applied.dropped), "stale")
         if applied.refused:
@@ -193,7 +194,7 @@ class Telemetry:
         seconds, _ = freshness_batch(backfill, work.committed_us)
         self.metrics.backfill.labels("replay" if self._kind == "replay" else "snapshot").observe_many(seconds)
         for (topic, number), commit in newest.items() if self._kind == "live" else ():
-            self.lag.applied_through(self._place(topic), number, commit)
+            self.lag.applied_through(self._place(topic), number, min(commit, work.committed_us))
 
     def _rejected(self, outcomes: Iterable[Outcome]) -> None:
         """Rejected events miss the objective, those too that cannot be decoded: they may be no snapshot's."""
