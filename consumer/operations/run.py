@@ -129,11 +129,17 @@ def _consume(
             partial(_acquire, claims_store, settings.group),
             telemetry.notice,
         )
+        telemetry.metrics.topic_partitions.computed_by(partial(_topics, settings, source))
         try:
             run(source, pipeline.process, chores.next, _Ticking(telemetry, source, chores, check_http), stopping)
         finally:
             source.close()
     _log.info("left the group; what is not stored is read again")
+
+
+def _topics(settings: Settings, source: KafkaSource) -> dict[tuple[str, ...], float]:
+    told = source.partitions
+    return {(t.source, t.topic, t.prefix): told[t.topic] for t in settings.tables if t.topic in told}
 
 
 def _slots(settings: Settings, metrics: Metrics) -> SlotWatch | None:

@@ -1,4 +1,4 @@
-"""Whether the topics that are read are still those whose offsets are stored.
+"""Whether the topics that are read are still those whose offsets are stored, and how many partitions they have.
 
 A client goes on reading when a topic is deleted and made anew, at the offset where it was: what the new topic holds
 before that offset would never be seen. So the broker is asked for the topics' ids, again and again.
@@ -7,11 +7,11 @@ before that offset would never be seen. So the broker is asked for the topics' i
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from consumer.errors import Stop
 from consumer.planning import Partition
@@ -22,32 +22,38 @@ EVERY_SECONDS = 1.0
 
 
 class Identity:
-    """Compares the ids under which partitions were acquired with the broker's. Never waits for an answer."""
+    """Compares the ids under which partitions were acquired with the broker's. Never waits for an answer.
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
+    `partitions`: how many each topic of `topics` has, as last told; 0 where Kafka does not know it.
+    """
+
+    def __init__(self, broker: Broker, topics: Collection[str]) -> None:
+        self._broker, self._topics = broker, topics
         self._asked: dict[str, Future[Any]] = {}
         self._ask_at = 0.0
+        self.partitions: Mapping[str, int] = {}
 
     def check(self, held: Mapping[Partition, Held]) -> None:
         """Look at the answers that are there, ask when it is time. Raises Stop for a topic that was made anew."""
         if self._asked and all(answer.done() for answer in self._asked.values()):
-            answers = {topic: _id(answer) for topic, answer in self._asked.items()}
+            answers = {topic: _answer(asked) for topic, asked in self._asked.items()}
             self._asked = {}
+            self.partitions = {**self.partitions, **{topic: told[1] for topic, told in answers.items() if told}}
             for (topic, _), state in held.items():
-                if answers.get(topic) not in (None, state.topic_id):
+                if (told := answers.get(topic)) and told[0] not in (None, state.topic_id):
                     raise _made_anew(topic)
-        if not self._asked and held and time.monotonic() >= self._ask_at:
+        if not self._asked and time.monotonic() >= self._ask_at:
             self._ask_at = time.monotonic() + EVERY_SECONDS
-            self._asked = self._broker.describe({topic for topic, _ in held})
+            self._asked = self._broker.describe(self._topics)
 
 
-def _id(answer: Future[Any]) -> str | None:
-    """None where the broker does not know the topic, or did not answer: that is not this check's business."""
+def _answer(asked: Future[Any]) -> tuple[str | None, int] | None:
+    """(id, partitions) of a topic, (None, 0) where the broker does not know it, None where it did not answer."""
     try:
-        return str(answer.result().topic_id)
-    except KafkaException:
-        return None
+        described = asked.result()
+    except KafkaException as error:
+        return (None, 0) if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART else None
+    return str(described.topic_id), len(described.partitions)
 
 
 def _made_anew(topic: str) -> Stop:
