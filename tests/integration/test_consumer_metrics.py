@@ -71,5 +71,22 @@ def test_lag_grows_while_nothing_can_be_written(world: World) -> None:
         world.until(lambda: max(_lags(consumer)) < 3)
 
 
+def test_it_is_told_what_kafka_has_of_each_topic_and_that_one_is_missing(world: World) -> None:
+    """Else nobody could tell a table that is measured from one that nobody looks at."""
+    world.migrate()
+    world.create_topic("a", partitions=2)
+
+    def told(suffix: str) -> list[float]:
+        metrics, topic = consumer.metrics(), world.topic(suffix)
+        return [value for (name, labels), value in metrics.items() if name == "topic_partitions" and topic in labels]
+
+    with world.consumer() as consumer:
+        world.until(lambda: (told("a"), told("b")) == ([2], [0]))
+        world.until(lambda: len(_lags(consumer)) == 2)
+        world.create_topic("b")
+        world.until(lambda: told("b") == [1])
+        world.until(lambda: len(_lags(consumer)) == 3)
+
+
 def _lags(consumer: CommandProcess) -> list[float]:
     return [value for (name, _), value in consumer.metrics().items() if name == "freshness_lag_seconds"]
