@@ -138,7 +138,7 @@ def _consume(
 
 
 def _topics(settings: Settings, source: KafkaSource) -> dict[tuple[str, ...], float]:
-    told = source.partitions
+    told = source.identity.partitions
     return {(t.source, t.topic, t.prefix): told[t.topic] for t in settings.tables if t.topic in told}
 
 
@@ -171,6 +171,7 @@ class _Ticking:
         self._due = now + POSITIONS_EVERY_SECONDS
         self._source.watermarks()
         self._telemetry.positions(self._source.holdings.held, self._source.waiting)
+        self._telemetry.broker(self._source.identity.answers)
         self._chores.index_when_loaded()
         self._check_http()
 

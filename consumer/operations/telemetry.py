@@ -130,6 +130,12 @@ class Telemetry:
         self.health.set_ready(dependency, False, retry.what)
         self.notice(retry.what, next_try_seconds=round(seconds, 1))
 
+    def broker(self, answers: bool) -> None:
+        """Whether Kafka answered when it was last asked; called about once a second, and counted as often."""
+        self.health.set_ready("kafka", answers, "answers" if answers else "does not answer")
+        if not answers:
+            self.metrics.errors.labels("broker", "unreachable").inc()
+
     def notice(self, what: str, **context: object) -> None:
         """One warning line, unless the same one was written a moment ago."""
         now = time.monotonic()

@@ -59,7 +59,7 @@ class KafkaSource:
         self.holdings = holdings
         self.before_revoke: Callable[[], None] = lambda: None
         self._broker, self._acquire, self._notice, self._clock = broker, acquire, notice, clock
-        self._identity = Identity(broker, topics)
+        self.identity = Identity(broker, topics)
         self._waiting: set[Partition] = set()  # assigned, not acquired
         self._acquire_at = 0.0
         self._paused = False
@@ -80,11 +80,6 @@ class KafkaSource:
     def waiting(self) -> frozenset[Partition]:
         """Partitions assigned to this member that the database has not given it yet: nothing of them is applied."""
         return frozenset(self._waiting)
-
-    @property
-    def partitions(self) -> Mapping[str, int]:
-        """How many each topic has that was asked for, as Kafka last told; 0 where there is none. From any thread."""
-        return self._identity.partitions
 
     def poll(self, timeout: float) -> None:
         """Serve callbacks and buffer what arrives: returns with the first record, or after `timeout` seconds.
@@ -183,7 +178,7 @@ class KafkaSource:
         """After every poll: what callbacks could not raise, partitions to acquire, positions for the broker."""
         if self._fault:
             raise self._fault
-        self._identity.check(self.holdings.held)
+        self.identity.check(self.holdings.held)
         if self._waiting and self._clock() >= self._acquire_at:
             self._take_over(sorted(self._waiting), seek=True)
             if self._fault:

@@ -6,6 +6,7 @@ import json
 import urllib.error
 import urllib.request
 from collections import Counter
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -21,7 +22,7 @@ def total(consumer: CommandProcess, name: str, *labels: str) -> float:
     return sum(value for (n, values), value in consumer.metrics().items() if n == name and {*labels} <= {*values})
 
 
-def health(consumer: CommandProcess, page: str) -> tuple[int, dict[str, object]]:
+def health(consumer: CommandProcess, page: str) -> tuple[int, dict[str, Any]]:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(consumer.lines("ready to join")[0]["http"] + page, timeout=10) as reply:
