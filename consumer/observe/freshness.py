@@ -70,6 +70,7 @@ class _Partition:
     """What is known of one assigned partition."""
 
     source: str
+    prefix: str
     assigned_us: int
     pending_us: int | None = None
     applied_us: int | None = None
@@ -116,10 +117,13 @@ class LagTracker:
         self._partitions: dict[tuple[str, int], _Partition] = {}
         self._heartbeats: dict[str, _Heartbeat] = {}
 
-    def assigned(self, topic: str, partition: int, source: str, now_us: int) -> None:
-        """This process owns the partition from `now_us` on; forgets what an earlier assignment knew."""
+    def assigned(self, topic: str, partition: int, source: str, prefix: str, now_us: int) -> None:
+        """This process owns the partition from `now_us` on; forgets what an earlier assignment knew.
+
+        `prefix` is that of the connector whose heartbeats feed it.
+        """
         with self._lock:
-            self._partitions[topic, partition] = _Partition(source, now_us)
+            self._partitions[topic, partition] = _Partition(source, prefix, now_us)
 
     def revoked(self, topic: str, partition: int) -> None:
         """This process no longer owns the partition: its series ends. Later reports about it are ignored."""
@@ -138,7 +142,7 @@ class LagTracker:
             if state := self._partitions.get((topic, partition)):
                 state.next_offset, state.end_offset, state.seen_end_us = next_offset, end_offset, now_us
                 if state.caught_up and state.pending_us is None:
-                    state.complete_us = _newest(state.complete_us, self._heartbeat_of(topic))
+                    state.complete_us = _newest(state.complete_us, self._alive_us(state))
 
     def applied_through(self, topic: str, partition: int, source_ts_us: int) -> None:
         """The newest source commit applied in this partition."""
@@ -162,22 +166,22 @@ class LagTracker:
         """{(source, partition): age in seconds of the oldest commit not applied}; never negative."""
         lags: dict[tuple[str, int], float] = {}
         with self._lock:
-            for (topic, partition), state in self._partitions.items():
+            for (_, partition), state in self._partitions.items():
                 key = (state.source, partition)
-                lags[key] = max(lags.get(key, 0.0), self._lag(topic, state, now_us))
+                lags[key] = max(lags.get(key, 0.0), self._lag(state, now_us))
         return lags
 
-    def _lag(self, topic: str, state: _Partition, now_us: int) -> float:
+    def _lag(self, state: _Partition, now_us: int) -> float:
         if state.pending_us is not None:
             return _age(state.pending_us, now_us)
         if not state.caught_up:
             return _age(state.assigned_us if state.complete_us is None else state.complete_us, now_us)
         unseen = _age(state.seen_end_us, now_us)
-        return max(unseen if unseen > FRESH_HEARTBEAT_SECONDS else 0.0, self._silence(topic, state, now_us))
+        return max(unseen if unseen > FRESH_HEARTBEAT_SECONDS else 0.0, self._silence(state, now_us))
 
-    def _silence(self, topic: str, state: _Partition, now_us: int) -> float:
+    def _silence(self, state: _Partition, now_us: int) -> float:
         """How long the connector behind a partition that is caught up has given no sign of life; 0 if it lives."""
-        heartbeat = self._heartbeat_of(topic)
+        heartbeat = self._alive_us(state)
         sign_of_life = _newest(heartbeat, state.applied_us)
         if sign_of_life is not None and _age(sign_of_life, now_us) <= FRESH_HEARTBEAT_SECONDS:
             return 0.0
@@ -185,10 +189,10 @@ class LagTracker:
             sign_of_life = _newest(state.assigned_us, sign_of_life)
         return _age(state.assigned_us if sign_of_life is None else sign_of_life, now_us)
 
-    def _heartbeat_of(self, topic: str) -> int | None:
-        """The heartbeat of the longest known prefix of the topic: prefixes may themselves contain dots."""
-        known = [prefix for prefix in self._heartbeats if topic.startswith(prefix + ".")]
-        return self._heartbeats[max(known, key=len)].alive_us if known else None
+    def _alive_us(self, state: _Partition) -> int | None:
+        """When the partition's connector last beat, None if it never did."""
+        heartbeat = self._heartbeats.get(state.prefix)
+        return heartbeat.alive_us if heartbeat else None
 
 
 def _age(then_us: int, now_us: int) -> float:

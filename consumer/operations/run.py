@@ -72,7 +72,8 @@ def run_consumer(settings: Settings, engine: Engine, stopping: Event, *, wait: b
     metrics.declare([table.source for table in settings.tables])
     broker = open_broker(settings)
     tables = build_tables(settings, engine)
-    telemetry = Telemetry(metrics, tables)
+    prefixes = {table.topic: table.prefix for table in settings.tables}
+    telemetry = Telemetry(metrics, tables, prefixes=prefixes)
     telemetry.health.set_ready("model", True, f"{engine.identity.model} on {engine.device}")
     _build_info(metrics, engine)
     with serve(settings.http.listen, metrics, telemetry.health) as http, open_store(settings) as store:

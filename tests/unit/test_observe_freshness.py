@@ -24,7 +24,7 @@ def at(seconds: float) -> int:
 def owned() -> LagTracker:
     """A tracker that got partition 0 at second 0."""
     tracker = LagTracker()
-    tracker.assigned(TOPIC, 0, SOURCE, at(0))
+    tracker.assigned(TOPIC, 0, SOURCE, "shop", at(0))
     return tracker
 
 
@@ -138,13 +138,14 @@ def test_another_connectors_heartbeat_proves_nothing() -> None:
     assert tracker.lag_seconds(at(70)) == {KEY: 70.0}
 
 
-def test_the_longest_prefix_is_the_topics_connector() -> None:
+def test_a_connector_whose_prefix_begins_like_another_ones_is_fed_by_its_own_heartbeats_alone() -> None:
     tracker = LagTracker()
-    tracker.assigned("eu.shop.public.products", 0, SOURCE, at(0))
-    tracker.position("eu.shop.public.products", 0, 5, 5, at(100))
+    tracker.assigned("eu.shop.public.products", 0, SOURCE, "eu.shop", at(0))
     tracker.heartbeat("eu", at(100), at(100))
-    tracker.heartbeat("eu.shop", at(40), at(40))
-    assert tracker.lag_seconds(at(100)) == {KEY: 60.0}
+    tracker.position("eu.shop.public.products", 0, 5, 5, at(100))
+    assert tracker.lag_seconds(at(100)) == {KEY: 100.0}
+    tracker.heartbeat("eu.shop", at(90), at(100))
+    assert tracker.lag_seconds(at(100)) == {KEY: 0.0}
 
 
 def test_an_old_observation_of_the_end_is_not_caught_up_for_ever() -> None:
@@ -174,13 +175,13 @@ def test_a_revoked_partition_is_not_reported_and_late_reports_do_not_bring_it_ba
 def test_a_new_assignment_forgets_the_old_one() -> None:
     tracker = owned()
     tracker.pending(TOPIC, 0, at(1))
-    tracker.assigned(TOPIC, 0, SOURCE, at(50))
+    tracker.assigned(TOPIC, 0, SOURCE, "shop", at(50))
     assert tracker.lag_seconds(at(60)) == {KEY: 10.0}
 
 
 def test_partitions_are_apart() -> None:
     tracker = owned()
-    tracker.assigned(TOPIC, 1, SOURCE, at(0))
+    tracker.assigned(TOPIC, 1, SOURCE, "shop", at(0))
     tracker.pending(TOPIC, 0, at(10))
     tracker.pending(TOPIC, 1, at(15))
     assert tracker.lag_seconds(at(20)) == {(SOURCE, 0): 10.0, (SOURCE, 1): 5.0}
@@ -257,7 +258,7 @@ def test_scrapes_beside_rebalances() -> None:
     def rebalance(partition: int) -> None:
         try:
             for _ in range(500):
-                tracker.assigned(TOPIC, partition, SOURCE, at(0))
+                tracker.assigned(TOPIC, partition, SOURCE, "shop", at(0))
                 tracker.pending(TOPIC, partition, at(1))
                 tracker.revoked(TOPIC, partition)
         except BaseException as error:

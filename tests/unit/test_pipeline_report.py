@@ -24,7 +24,7 @@ A_DAY_AGO_US = time.time_ns() // 1000 - 86_400_000_000
 
 
 def telemetry(kind: Literal["live", "replay"] = "live") -> Telemetry:
-    return Telemetry(Metrics(60.0), {TOPIC: table()}, kind=kind)
+    return Telemetry(Metrics(60.0), {TOPIC: table()}, prefixes={TOPIC: "shop"}, kind=kind)
 
 
 def held(*partitions: int, stored: int = 5, end: int = 9) -> dict[Partition, Held]:
