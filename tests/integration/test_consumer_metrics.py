@@ -82,6 +82,7 @@ def test_it_is_told_what_kafka_has_of_each_topic_and_that_one_is_missing(world: 
         return [value for (name, labels), value in metrics.items() if name == "topic_partitions" and topic in labels]
 
     with world.consumer() as consumer:
+        world.until(lambda: consumer.lines("ready to join"))
         world.until(lambda: (told("a"), told("b")) == ([2], [0]))
         world.until(lambda: len(_lags(consumer)) == 2)
         world.create_topic("b")
