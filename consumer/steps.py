@@ -127,7 +127,10 @@ class Steps:
     def take_in_now(self, records: Sequence[Record], tables: Mapping[str, Table]) -> Intake:
         """The same without patience: raises Retry where the registry does not answer or may yet learn an id."""
         refs = schema_refs(records, tables)
-        return take_in(records, tables, self._registry.schemas(refs) if refs else {})
+        intake = take_in(records, tables, self._registry.schemas(refs) if refs else {})
+        # Of a clock that runs ahead: stored as it is, it would tell of a living connector until that time has come.
+        intake.heartbeats = {prefix: min(ts_us, now_us()) for prefix, ts_us in intake.heartbeats.items()}
+        return intake
 
     def heads(self, keys: Sequence[DocumentKey]) -> dict[DocumentKey, StoredDocument]:
         """What is stored of these documents, as far as planning needs it for every event."""

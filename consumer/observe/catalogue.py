@@ -123,6 +123,15 @@ ERRORS = _spec(
 QUEUE_DEPTH = _spec(
     "queue_depth", "gauge", "Events of a partition not yet applied.", Label("topic", "Kafka topic"), _PARTITION
 )
+TOPIC_PARTITIONS = _spec(
+    "topic_partitions",
+    "gauge",
+    "Partitions that Kafka says a table's topic has, 0 while there is no such topic. What of them has no "
+    "`freshness_lag_seconds` is measured by nobody.",
+    _SOURCE,
+    Label("topic", "Kafka topic"),
+    Label("prefix", "the connector's `topic.prefix`"),
+)
 NEXT_OFFSET = _spec(
     "next_offset",
     "gauge",
@@ -173,7 +182,8 @@ BUILD_INFO = _spec(
 CATALOGUE = (
     *(FRESHNESS, FRESHNESS_LAG, STAGE, BACKFILL, SLO_EVENTS, SLO_OBJECTIVE, SLO_THRESHOLD, CLOCK_SKEW, FENCED),
     *(EVENTS, CHUNKS, TOKENS, LATENCY, ERRORS),
-    *(QUEUE_DEPTH, NEXT_OFFSET, FAILED_DOCUMENTS, STALE_DOCUMENTS, SLOT_RETAINED_BYTES, REPROCESSING, BUILD_INFO),
+    *(QUEUE_DEPTH, TOPIC_PARTITIONS, NEXT_OFFSET, FAILED_DOCUMENTS, STALE_DOCUMENTS, SLOT_RETAINED_BYTES),
+    *(REPROCESSING, BUILD_INFO),
 )
 
 
@@ -211,6 +221,7 @@ class Metrics:
         self.latency = Histogram(LATENCY)
         self.errors = Counter(ERRORS)
         self.queue_depth = Gauge(QUEUE_DEPTH)
+        self.topic_partitions = Gauge(TOPIC_PARTITIONS)
         self.next_offset = Gauge(NEXT_OFFSET)
         self.failed_documents = Gauge(FAILED_DOCUMENTS)
         self.stale_documents = Gauge(STALE_DOCUMENTS)
@@ -239,6 +250,7 @@ class Metrics:
             for op in ("c", "u", "d", "r"):
                 for outcome in EVENT_OUTCOMES:
                     self.events.labels(source, op, outcome)
+            self.events.labels(source, "unknown", "rejected")  # what could not be decoded
 
     def _declare_closed_sets(self) -> None:
         for family in (self.stage, self.backfill, self.latency, self.reprocessing):

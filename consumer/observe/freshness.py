@@ -70,6 +70,7 @@ class _Partition:
     """What is known of one assigned partition."""
 
     source: str
+    prefix: str
     assigned_us: int
     pending_us: int | None = None
     applied_us: int | None = None
@@ -82,6 +83,14 @@ class _Partition:
     @property
     def caught_up(self) -> bool:
         return self.next_offset is not None and self.next_offset >= self.end_offset
+
+
+@dataclass(slots=True)
+class _Heartbeat:
+    """The last one as it was told, and when its connector was surely alive: never later than it was known here."""
+
+    told_us: int
+    alive_us: int
 
 
 class LagTracker:
@@ -106,12 +115,15 @@ class LagTracker:
     def __init__(self) -> None:
         self._lock = Lock()
         self._partitions: dict[tuple[str, int], _Partition] = {}
-        self._heartbeats: dict[str, int] = {}
+        self._heartbeats: dict[str, _Heartbeat] = {}
 
-    def assigned(self, topic: str, partition: int, source: str, now_us: int) -> None:
-        """This process owns the partition from `now_us` on; forgets what an earlier assignment knew."""
+    def assigned(self, topic: str, partition: int, source: str, prefix: str, now_us: int) -> None:
+        """This process owns the partition from `now_us` on; forgets what an earlier assignment knew.
+
+        `prefix` is that of the connector whose heartbeats feed it.
+        """
         with self._lock:
-            self._partitions[topic, partition] = _Partition(source, now_us)
+            self._partitions[topic, partition] = _Partition(source, prefix, now_us)
 
     def revoked(self, topic: str, partition: int) -> None:
         """This process no longer owns the partition: its series ends. Later reports about it are ignored."""
@@ -130,7 +142,7 @@ class LagTracker:
             if state := self._partitions.get((topic, partition)):
                 state.next_offset, state.end_offset, state.seen_end_us = next_offset, end_offset, now_us
                 if state.caught_up and state.pending_us is None:
-                    state.complete_us = _newest(state.complete_us, self._heartbeat_of(topic))
+                    state.complete_us = _newest(state.complete_us, self._alive_us(state))
 
     def applied_through(self, topic: str, partition: int, source_ts_us: int) -> None:
         """The newest source commit applied in this partition."""
@@ -139,31 +151,37 @@ class LagTracker:
                 state.applied_us = _newest(state.applied_us, source_ts_us)
                 state.complete_us = _newest(state.complete_us, source_ts_us)
 
-    def heartbeat(self, prefix: str, ts_us: int) -> None:
-        """The connector of `prefix` was alive at `ts_us`; an older heartbeat than the known one changes nothing."""
+    def heartbeat(self, prefix: str, ts_us: int, now_us: int) -> None:
+        """The connector of `prefix` was alive at `ts_us`, as is known at `now_us`.
+
+        A clock that runs ahead proves life up to now, and only once: the same heartbeat, read again, is none. An older
+        one changes nothing.
+        """
         with self._lock:
-            self._heartbeats[prefix] = max(ts_us, self._heartbeats.get(prefix, ts_us))
+            known = self._heartbeats.setdefault(prefix, _Heartbeat(ts_us, min(ts_us, now_us)))
+            if ts_us != known.told_us:
+                known.told_us, known.alive_us = ts_us, max(known.alive_us, min(ts_us, now_us))
 
     def lag_seconds(self, now_us: int) -> dict[tuple[str, int], float]:
         """{(source, partition): age in seconds of the oldest commit not applied}; never negative."""
         lags: dict[tuple[str, int], float] = {}
         with self._lock:
-            for (topic, partition), state in self._partitions.items():
+            for (_, partition), state in self._partitions.items():
                 key = (state.source, partition)
-                lags[key] = max(lags.get(key, 0.0), self._lag(topic, state, now_us))
+                lags[key] = max(lags.get(key, 0.0), self._lag(state, now_us))
         return lags
 
-    def _lag(self, topic: str, state: _Partition, now_us: int) -> float:
+    def _lag(self, state: _Partition, now_us: int) -> float:
         if state.pending_us is not None:
             return _age(state.pending_us, now_us)
         if not state.caught_up:
             return _age(state.assigned_us if state.complete_us is None else state.complete_us, now_us)
         unseen = _age(state.seen_end_us, now_us)
-        return max(unseen if unseen > FRESH_HEARTBEAT_SECONDS else 0.0, self._silence(topic, state, now_us))
+        return max(unseen if unseen > FRESH_HEARTBEAT_SECONDS else 0.0, self._silence(state, now_us))
 
-    def _silence(self, topic: str, state: _Partition, now_us: int) -> float:
+    def _silence(self, state: _Partition, now_us: int) -> float:
         """How long the connector behind a partition that is caught up has given no sign of life; 0 if it lives."""
-        heartbeat = self._heartbeat_of(topic)
+        heartbeat = self._alive_us(state)
         sign_of_life = _newest(heartbeat, state.applied_us)
         if sign_of_life is not None and _age(sign_of_life, now_us) <= FRESH_HEARTBEAT_SECONDS:
             return 0.0
@@ -171,10 +189,10 @@ class LagTracker:
             sign_of_life = _newest(state.assigned_us, sign_of_life)
         return _age(state.assigned_us if sign_of_life is None else sign_of_life, now_us)
 
-    def _heartbeat_of(self, topic: str) -> int | None:
-        """The heartbeat of the longest known prefix of the topic: prefixes may themselves contain dots."""
-        known = [prefix for prefix in self._heartbeats if topic.startswith(prefix + ".")]
-        return self._heartbeats[max(known, key=len)] if known else None
+    def _alive_us(self, state: _Partition) -> int | None:
+        """When the partition's connector last beat, None if it never did."""
+        heartbeat = self._heartbeats.get(state.prefix)
+        return heartbeat.alive_us if heartbeat else None
 
 
 def _age(then_us: int, now_us: int) -> float:

@@ -25,7 +25,8 @@ OTHER = "other"
 """What a label says when its true value would be one too many, or not one of a closed set."""
 
 MAX_SERIES = 2000
-"""Label combinations of one metric; a further one is counted under `other`, so that a bug cannot fill Prometheus."""
+"""Label combinations of one counter or histogram; a further one is counted under `other`, so that a bug cannot fill
+Prometheus."""
 
 _SHORT_NAME = re.compile(r"[\w.:\-]{1,64}")
 
@@ -192,7 +193,10 @@ class Histogram(_Family[HistogramChild]):
 
 
 class Gauge:
-    """A gauge of the catalogue. Its series are always replaced together: what is not named any more is gone."""
+    """A gauge of the catalogue. Its series are always replaced together: what is not named any more is gone.
+
+    They are not limited in number: what is left out would pass for well, and what is held or configured is finite.
+    """
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
@@ -216,7 +220,7 @@ class Gauge:
             # One broken reading must not blind the whole scrape; a missing gauge raises the absent-data alert.
             get_logger("observe").error("a gauge could not be read", metric=self.spec.name, exc_info=True)
             series = []
-        for values, value in series[:MAX_SERIES]:
+        for values, value in series:
             bounded = [label.bounded(str(raw)) for label, raw in zip(self.spec.labels, values, strict=True)]
             family.add_metric(bounded, value)
         yield family

@@ -13,6 +13,7 @@ from consumer.observe import get_logger
 from consumer.operations.telemetry import Telemetry
 from consumer.pipeline import Pipeline
 from consumer.planning import StoredKey, Table
+from consumer.steps import now_us
 from consumer.store import Generation, StaleDocument, Store
 
 STALE_AT_ONCE = 50
@@ -115,7 +116,7 @@ class Chores:
 
     def _read_heartbeats(self) -> None:
         for prefix, ts_us in self._store.heartbeats().items():
-            self._telemetry.lag.heartbeat(prefix, ts_us)
+            self._telemetry.lag.heartbeat(prefix, ts_us, now_us())
         self._telemetry.health.set_ready("store", True, "reachable")  # where nothing is written, nothing else says so
 
     def _count_failed(self) -> None:

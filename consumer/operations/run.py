@@ -72,7 +72,8 @@ def run_consumer(settings: Settings, engine: Engine, stopping: Event, *, wait: b
     metrics.declare([table.source for table in settings.tables])
     broker = open_broker(settings)
     tables = build_tables(settings, engine)
-    telemetry = Telemetry(metrics, tables)
+    prefixes = {table.topic: table.prefix for table in settings.tables}
+    telemetry = Telemetry(metrics, tables, prefixes=prefixes)
     telemetry.health.set_ready("model", True, f"{engine.identity.model} on {engine.device}")
     _build_info(metrics, engine)
     with serve(settings.http.listen, metrics, telemetry.health) as http, open_store(settings) as store:
@@ -129,11 +130,17 @@ def _consume(
             partial(_acquire, claims_store, settings.group),
             telemetry.notice,
         )
+        telemetry.metrics.topic_partitions.computed_by(partial(_topics, settings, source))
         try:
             run(source, pipeline.process, chores.next, _Ticking(telemetry, source, chores, check_http), stopping)
         finally:
             source.close()
     _log.info("left the group; what is not stored is read again")
+
+
+def _topics(settings: Settings, source: KafkaSource) -> dict[tuple[str, ...], float]:
+    told = source.identity.partitions
+    return {(t.source, t.topic, t.prefix): told[t.topic] for t in settings.tables if t.topic in told}
 
 
 def _slots(settings: Settings, metrics: Metrics) -> SlotWatch | None:
@@ -165,6 +172,7 @@ class _Ticking:
         self._due = now + POSITIONS_EVERY_SECONDS
         self._source.watermarks()
         self._telemetry.positions(self._source.holdings.held, self._source.waiting)
+        self._telemetry.broker(self._source.identity.answers)
         self._chores.index_when_loaded()
         self._check_http()
 

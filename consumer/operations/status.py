@@ -159,7 +159,7 @@ def freshness(
     place = (at.topic, at.partition)
     if at.lag:
         record = oldest.get(place)
-        if record is not None and (since_us := committed_us(record)) is not None:
+        if record is not None and (since_us := committed_us(record, now_us)) is not None:
             seconds = _age(since_us, now_us)
             return Freshness(*place, seconds, f"{at.lag} waiting, the oldest {spoken(seconds)} old")
         if record is not None or place not in oldest:

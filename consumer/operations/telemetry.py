@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Container, Iterable, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 from consumer.errors import Retry
@@ -36,13 +37,21 @@ _log = get_logger("consumer")
 
 
 class Telemetry:
-    """Implements the pipeline's Report. `kind` says what the work is: a replay is no part of the objective."""
+    """Implements the pipeline's Report. `kind` says what the work is: a replay is no part of the objective.
+
+    `prefixes` is the connector's of each topic, by which heartbeats feed the gauge.
+    """
 
     def __init__(
-        self, metrics: Metrics, tables: Mapping[str, Table], *, kind: Literal["live", "replay"] = "live"
+        self,
+        metrics: Metrics,
+        tables: Mapping[str, Table],
+        *,
+        prefixes: Mapping[str, str] = MappingProxyType({}),
+        kind: Literal["live", "replay"] = "live",
     ) -> None:
         self.metrics, self.lag, self.health = metrics, LagTracker(), Health()
-        self._tables, self._kind = tables, kind
+        self._tables, self._prefixes, self._kind = tables, prefixes, kind
         self._pending: dict[Partition, Record] = {}
         self._working, self._retried = False, -PATIENT_SECONDS
         self._registry_away = False
@@ -69,7 +78,7 @@ class Telemetry:
         # One worker serves all partitions: while it works, or waits for a dependency, none of them is stuck.
         busy = self._working or now - self._retried < PATIENT_SECONDS
         for partition, state in held.items():
-            self.lag.position(self._place(partition[0]), partition[1], state.stored, state.end, taken_us)
+            self.lag.position(*partition, state.stored, state.end, taken_us)
             self.health.partition_progress(*partition, state.stored, state.end, now, in_flight=busy)
         self.held = dict(held)
         self.metrics.queue_depth.set_all({(t, str(p)): max(s.end - s.stored, 0) for (t, p), s in held.items()})
@@ -88,16 +97,17 @@ class Telemetry:
             for record in batch.records if batch.spans else ():
                 first.setdefault((record.topic, record.partition), record)
         for partition in self._pending.keys() - first.keys():
-            self.lag.pending(self._place(partition[0]), partition[1], None)
+            self.lag.pending(*partition, None)
         for partition, record in first.items():
             if self._pending.get(partition) is not record and partition[0] in self._tables:
-                self.lag.pending(self._place(partition[0]), partition[1], committed_us(record))
+                since_us = committed_us(record, taken_us := now_us())
+                self.lag.pending(*partition, taken_us if since_us is None else since_us)
         self._pending = first
 
     def done(self, work: Work, planned: Planned, applied: Applied) -> None:
         """One transaction is committed."""
         for prefix, ts_us in work.heartbeats.items():
-            self.lag.heartbeat(prefix, ts_us)
+            self.lag.heartbeat(prefix, ts_us, work.committed_us)
         if applied.dropped:
             work.outcomes = _turned(work.outcomes, set(applied.dropped), "stale")
         if applied.refused:
@@ -132,6 +142,12 @@ class Telemetry:
         self.health.set_ready(dependency, False, retry.what)
         self.notice(retry.what, next_try_seconds=round(seconds, 1))
 
+    def broker(self, answers: bool) -> None:
+        """Whether Kafka answered when it was last asked; called about once a second, and counted as often."""
+        self.health.set_ready("kafka", answers, "answers" if answers else "does not answer")
+        if not answers:
+            self.metrics.errors.labels("broker", "unreachable").inc()
+
     def notice(self, what: str, **context: object) -> None:
         """One warning line, unless the same one was written a moment ago."""
         now = time.monotonic()
@@ -142,22 +158,14 @@ class Telemetry:
     def _assign(self, partitions: set[Partition], now_us: int) -> None:
         """Start and end the gauge's series as partitions come and go."""
         for topic, number in self._assigned - partitions:
-            self.lag.revoked(self._place(topic), number)
+            self.lag.revoked(topic, number)
         for topic, number in partitions - self._assigned:
             if topic in self._tables:
-                self.lag.assigned(self._place(topic), number, self._source(topic), now_us)
+                self.lag.assigned(topic, number, self._source(topic), self._prefixes.get(topic, ""), now_us)
         self._assigned = partitions
 
     def _source(self, topic: str) -> str:
         return self._tables[topic].source if topic in self._tables else topic
-
-    def _place(self, topic: str) -> str:
-        """What the gauge knows a topic by: a name that begins with the connector's prefix, whose heartbeats feed it.
-
-        As in the settings: a routed topic has its prefix in the source.
-        """
-        source = self._source(topic)
-        return source if source.count(".") >= 2 else topic
 
     def _count(self, outcomes: Iterable[Outcome]) -> None:
         counts = Counter((o.source, o.op, o.outcome) for o in outcomes)
@@ -196,7 +204,7 @@ class Telemetry:
         seconds, _ = freshness_batch(backfill, work.committed_us)
         self.metrics.backfill.labels("replay" if self._kind == "replay" else "snapshot").observe_many(seconds)
         for (topic, number), commit in newest.items() if self._kind == "live" else ():
-            self.lag.applied_through(self._place(topic), number, commit)
+            self.lag.applied_through(topic, number, min(commit, work.committed_us))
 
     def _rejected(self, outcomes: Iterable[Outcome]) -> None:
         """Rejected events miss the objective, those too that cannot be decoded: they may be no snapshot's."""

@@ -61,7 +61,7 @@ class KafkaSource:
         self.holdings = holdings
         self.before_revoke: Callable[[], None] = lambda: None
         self._broker, self._acquire, self._notice, self._clock = broker, acquire, notice, clock
-        self._identity = Identity(broker)
+        self.identity = Identity(broker, topics)
         self._waiting: set[Partition] = set()  # assigned, not acquired
         self._acquire_at = 0.0
         self._paused: set[Partition] = set()  # those that fill the buffer
@@ -189,7 +189,7 @@ class KafkaSource:
         """After every poll: what callbacks could not raise, partitions to acquire, positions for the broker."""
         if self._fault:
             raise self._fault
-        self._identity.check(self.holdings.held)
+        self.identity.check(self.holdings.held)
         if self._waiting and self._clock() >= self._acquire_at:
             self._take_over(sorted(self._waiting), seek=True)
             if self._fault:

@@ -59,15 +59,20 @@ def quantile(share: float, metric: str, by: str = "") -> str:
 def promise() -> list[Built]:
     lag = f"max by (job) ({_P}freshness_lag_seconds{JOB})"
     threshold = f"job:{_P}slo_threshold:seconds{JOB}"
+    # As `status` judges: what is surely stale comes first, then what nobody can tell.
+    unmeasured = f"count by (job) (job_source:{_P}unmeasured:partitions{JOB} > 0)"
+    fresh = f"0 * ({lag} > on (job) {threshold}) or on (job) 2 + 0 * {unmeasured} or on (job) 1 + 0 * {lag}"
     good = ((None, BAD), (0.0, WARN), (0.25, GOOD))
+    known = f"max by (job) (last_over_time({_P}build_info{JOB}[1d]))"  # `up` has every job of this Prometheus
     burns = {
         window: f"max by (source) (job_source:{_P}slo_burn:rate{window}{JOB})" for window in ("5m", "1h", "6h", "3d")
     }
     return [
         number(
-            *(3, "Fresh?", "Every change older than the objective's threshold is searchable, and the path is alive."),
-            *("none", f"{lag} <= bool on (job) {threshold}", ((None, BAD), (1.0, GOOD))),
-            words={"0": ("STALE", BAD), "1": ("FRESH", GOOD)},
+            *(3, "Fresh?", "UNKNOWN: a partition, or a table whose topic is missing, is measured by nobody."),
+            *("none", fresh, ((None, BAD), (1.0, GOOD), (2.0, WARN))),
+            words={"0": ("STALE", BAD), "1": ("FRESH", GOOD), "2": ("UNKNOWN", WARN)},
+            legend="{{job}}",
         ),
         number(
             *(
@@ -80,7 +85,7 @@ def promise() -> list[Built]:
         ),
         number(
             *(2, "Consumers that answer", "Scraped successfully; the rest is down or starting."),
-            *("none", f"sum(up{JOB})", ((None, BAD), (1.0, GOOD))),
+            *("none", f"sum(up{JOB} and on (job) {known})", ((None, BAD), (1.0, GOOD))),
         ),
         number(
             *(11, "Changes within the threshold, 30 days", "Good over applied and rejected streaming events."),
@@ -129,10 +134,7 @@ def stages() -> list[Built]:
             stacked=True,
         ),
         graph(
-            17,
-            "p95 per stage",
-            "The stage that is slow when it is slow.",
-            "s",
+            *(17, "p95 per stage", "The stage that is slow when it is slow.", "s"),
             {"{{stage}}": quantile(0.95, "stage_seconds", "stage")},
         ),
         graph(18, "Work per batch", "Seconds of work of one transaction, by step.", "s", {"{{stage}}": steps}),
@@ -140,21 +142,28 @@ def stages() -> list[Built]:
 
 
 def tables() -> list[Built]:
+    measured = f"count by (source) (count by (source, partition) ({_P}freshness_lag_seconds{JOB}))"
     return [
         graph(
             *(20, "Oldest change, per partition", "Of those not searchable: a stuck partition stands out."),
             *("s", {"{{source}} {{partition}}": f"max by (source, partition) ({_P}freshness_lag_seconds{JOB})"}),
+            width=6,
         ),
         graph(
-            21,
-            "Events",
-            "What became of them.",
-            "ops",
-            {"{{source}} {{outcome}}": f"{rate('events_total', 'source, outcome')} > 0"},
+            *(21, "Events", "What became of them."),
+            *("ops", {"{{source}} {{outcome}}": f"{rate('events_total', 'source, outcome')} > 0"}),
+            width=6,
         ),
         graph(
             *(22, "Queue", "Events of a partition that are not applied yet."),
             *("short", {"{{topic}} {{partition}}": f"max by (topic, partition) ({_P}queue_depth{JOB})"}),
+            width=6,
+        ),
+        graph(
+            *(23, "Partitions, and those measured", "A topic that Kafka has not is at 0; fewer measured are unseen."),
+            "short",
+            {"{{topic}}": f"max by (topic) ({_P}topic_partitions{JOB})", "{{source}} measured": measured},
+            width=6,
         ),
     ]
 
@@ -178,10 +187,7 @@ def saved() -> list[Built]:
             width=6,
         ),
         graph(
-            32,
-            "Tokens",
-            "Through the model, a second.",
-            "short",
+            *(32, "Tokens", "Through the model, a second.", "short"),
             {"{{source}}": rate("tokens_total", "source")},
             width=6,
         ),
@@ -209,10 +215,7 @@ def safety() -> list[Built]:
             limit=0.001,
         ),
         graph(
-            43,
-            "Processed again",
-            "By what asked for it.",
-            "ops",
+            *(43, "Processed again", "By what asked for it.", "ops"),
             {"{{reason}}": rate("reprocessing_total", "reason")},
             width=6,
         ),
@@ -222,18 +225,12 @@ def safety() -> list[Built]:
             width=6,
         ),
         graph(
-            44,
-            "Fenced",
-            "Batch parts dropped because another process owns their partition.",
-            "ops",
+            *(44, "Fenced", "Batch parts dropped because another process owns their partition.", "ops"),
             {"{{instance}}": rate("fenced_total", "instance")},
             width=6,
         ),
         graph(
-            46,
-            "Clock skew",
-            "Events from the consumer's future, counted as 0 s.",
-            "ops",
+            *(46, "Clock skew", "Events from the consumer's future, counted as 0 s.", "ops"),
             {"{{instance}}": rate("clock_skew_total", "instance")},
             width=6,
         ),

@@ -99,7 +99,7 @@ def number(
         .color_mode(BigValueColorMode.BACKGROUND)
         .graph_mode(BigValueGraphMode.NONE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
-        .with_target(_query(0, query, legend))
+        .with_target(_query(0, query, legend).instant())  # the last value of a range may be an hour old
     )
     if words:
         results = {value: ValueMappingResult(text=word, color=colour) for value, (word, colour) in words.items()}

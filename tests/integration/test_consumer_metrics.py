@@ -6,6 +6,7 @@ import json
 import urllib.error
 import urllib.request
 from collections import Counter
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -21,7 +22,7 @@ def total(consumer: CommandProcess, name: str, *labels: str) -> float:
     return sum(value for (n, values), value in consumer.metrics().items() if n == name and {*labels} <= {*values})
 
 
-def health(consumer: CommandProcess, page: str) -> tuple[int, dict[str, object]]:
+def health(consumer: CommandProcess, page: str) -> tuple[int, dict[str, Any]]:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(consumer.lines("ready to join")[0]["http"] + page, timeout=10) as reply:
@@ -69,6 +70,24 @@ def test_lag_grows_while_nothing_can_be_written(world: World) -> None:
             world.until(lambda: max(_lags(consumer)) > 4)
             assert total(consumer, "queue_depth") > 0
         world.until(lambda: max(_lags(consumer)) < 3)
+
+
+def test_it_is_told_what_kafka_has_of_each_topic_and_that_one_is_missing(world: World) -> None:
+    """Else nobody could tell a table that is measured from one that nobody looks at."""
+    world.migrate()
+    world.create_topic("a", partitions=2)
+
+    def told(suffix: str) -> list[float]:
+        metrics, topic = consumer.metrics(), world.topic(suffix)
+        return [value for (name, labels), value in metrics.items() if name == "topic_partitions" and topic in labels]
+
+    with world.consumer() as consumer:
+        world.until(lambda: consumer.lines("ready to join"))
+        world.until(lambda: (told("a"), told("b")) == ([2], [0]))
+        world.until(lambda: len(_lags(consumer)) == 2)
+        world.create_topic("b")
+        world.until(lambda: told("b") == [1])
+        world.until(lambda: len(_lags(consumer)) == 3)
 
 
 def _lags(consumer: CommandProcess) -> list[float]:

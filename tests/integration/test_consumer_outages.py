@@ -9,6 +9,7 @@ import pytest
 from consumer.local import Stack
 from tests.command import CommandProcess
 from tests.envelopes import change, row
+from tests.integration.test_consumer_metrics import health
 from tests.oracle import Oracle
 from tests.states import read_rows, read_store
 from tests.workload import Workload
@@ -19,6 +20,12 @@ from tests.world import World
 
 def warnings(consumer: CommandProcess) -> list[dict[str, Any]]:
     return [line for line in consumer.lines() if line["level"] != "info"]
+
+
+def kafka_of(consumer: CommandProcess) -> list[tuple[bool, str]]:
+    """What its page of readiness says of Kafka."""
+    _, told = health(consumer, "/readyz")
+    return [(check["ok"], check["reason"]) for check in told["checks"] if check["name"] == "kafka"]
 
 
 def keys(world: World) -> set[int]:
@@ -62,10 +69,13 @@ def test_kafka_goes_away_and_comes_back(world: World, mended: Stack) -> None:
         world.until(lambda: keys(world) == set(range(50)))
         mended.stop("kafka")
         world.until(lambda: any("Kafka" in str(line) for line in warnings(consumer)))
+        world.until(lambda: (False, "does not answer") in kafka_of(consumer))
+        assert consumer.metrics()["errors_total", ("unreachable", "broker")] > 0
         assert consumer.alive()
         mended.up()
         world.produce(*(change(row(number), "c") for number in range(50, 100)))
         world.until(lambda: keys(world) == set(range(100)))
+        world.until(lambda: (True, "answers") in kafka_of(consumer))
         assert len(warnings(consumer)) <= 12, warnings(consumer)
         assert "Traceback" not in consumer.output()
     assert {document["version"] for document in world.store("SELECT version FROM documents")} == {1}

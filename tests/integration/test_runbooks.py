@@ -166,8 +166,19 @@ def clock(world: World, _: Services) -> Iterator[Environment]:
             source.execute(f"DROP SCHEMA {role} CASCADE; DROP OWNED BY {role}; DROP ROLE {role}".encode())
 
 
+@contextmanager
+def missing_topic(world: World, _: Services) -> Iterator[Environment]:
+    """The settings name a topic that nobody has made, one letter from one that there is."""
+    world.create_topic()
+    world.tables = [world.tables[0] | {"topic": f"{world.topic('a')}s"}]
+    world.migrate()
+    with world.consumer() as consumer:
+        yield {"CONSUMER": ready(world, consumer)}
+
+
 FAULTS: dict[str, Fault] = {
     "poison": poison, "locked": locked, "cut": cut, "stopped": stopped, "connector": connector, "clock": clock,
+    "missing": missing_topic,
 }  # fmt: skip
 
 

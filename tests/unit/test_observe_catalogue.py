@@ -29,6 +29,7 @@ CONTRACT = {
     "latency_seconds": ("histogram", ("stage",)),
     "errors_total": ("counter", ("stage", "error_type")),
     "queue_depth": ("gauge", ("topic", "partition")),
+    "topic_partitions": ("gauge", ("source", "topic", "prefix")),
     "next_offset": ("gauge", ("source", "topic", "partition")),
     "failed_documents": ("gauge", ("source", "state")),
     "stale_documents": ("gauge", ("source",)),
@@ -107,10 +108,18 @@ def test_series_are_bounded_and_nothing_is_lost() -> None:
     assert sum(counted) == 5000
 
 
+def test_no_partition_is_left_out_however_many_one_process_has() -> None:
+    """A gauge that left some out would tell that all is well of those that nobody measures."""
+    metrics = Metrics()
+    metrics.freshness_lag.set_all({("shop", str(number)): float(number) for number in range(5000)})
+    assert value(metrics, "freshness_lag_seconds", source="shop", partition="4999") == 4999
+
+
 def test_declared_sources_show_zero_before_their_first_event() -> None:
     metrics = Metrics()
     metrics.declare(["shop"])
     assert value(metrics, "events_total", source="shop", op="c", outcome="rejected") == 0
+    assert value(metrics, "events_total", source="shop", op="unknown", outcome="rejected") == 0, "a burst of junk"
     assert value(metrics, "freshness_seconds_count", source="shop") == 0
 
 

@@ -24,7 +24,7 @@ def at(seconds: float) -> int:
 def owned() -> LagTracker:
     """A tracker that got partition 0 at second 0."""
     tracker = LagTracker()
-    tracker.assigned(TOPIC, 0, SOURCE, at(0))
+    tracker.assigned(TOPIC, 0, SOURCE, "shop", at(0))
     return tracker
 
 
@@ -60,7 +60,7 @@ def test_a_stage_made_negative_by_skew_is_zero() -> None:
 
 def test_fetched_and_unapplied_is_the_age_of_its_commit() -> None:
     tracker = owned()
-    tracker.heartbeat("shop", at(100))
+    tracker.heartbeat("shop", at(100), at(100))
     tracker.position(TOPIC, 0, 10, 10, at(100))
     tracker.pending(TOPIC, 0, at(90))
     assert tracker.lag_seconds(at(100)) == {KEY: 10.0}
@@ -72,7 +72,7 @@ def test_applied_and_caught_up_with_a_fresh_heartbeat_is_zero() -> None:
     tracker.pending(TOPIC, 0, None)
     tracker.applied_through(TOPIC, 0, at(10))
     tracker.position(TOPIC, 0, 11, 11, at(100))
-    tracker.heartbeat("shop", at(95))
+    tracker.heartbeat("shop", at(95), at(95))
     assert tracker.lag_seconds(at(100)) == {KEY: 0.0}
 
 
@@ -80,7 +80,7 @@ def test_unfetched_events_count_from_the_newest_applied_commit_and_rise_in_a_sta
     tracker = owned()
     tracker.applied_through(TOPIC, 0, at(40))
     tracker.position(TOPIC, 0, 5, 9, at(50))
-    tracker.heartbeat("shop", at(50))
+    tracker.heartbeat("shop", at(50), at(50))
     assert tracker.lag_seconds(at(50)) == {KEY: 10.0}
     assert tracker.lag_seconds(at(5000)) == {KEY: 4960.0}
 
@@ -88,7 +88,7 @@ def test_unfetched_events_count_from_the_newest_applied_commit_and_rise_in_a_sta
 def test_a_new_event_after_a_quiet_day_does_not_look_a_day_old() -> None:
     tracker = owned()
     tracker.applied_through(TOPIC, 0, at(1))
-    tracker.heartbeat("shop", at(86_400))
+    tracker.heartbeat("shop", at(86_400), at(86_400))
     tracker.position(TOPIC, 0, 5, 5, at(86_401))
     tracker.position(TOPIC, 0, 5, 6, at(86_402))
     assert tracker.lag_seconds(at(86_402)) == {KEY: 2.0}
@@ -97,19 +97,19 @@ def test_a_new_event_after_a_quiet_day_does_not_look_a_day_old() -> None:
 def test_a_backlog_never_fetched_counts_from_the_assignment() -> None:
     tracker = owned()
     tracker.position(TOPIC, 0, 0, 1000, at(1))
-    tracker.heartbeat("shop", at(20))
+    tracker.heartbeat("shop", at(20), at(20))
     assert tracker.lag_seconds(at(20)) == {KEY: 20.0}
 
 
 def test_a_position_never_told_is_not_zero() -> None:
     tracker = owned()
-    tracker.heartbeat("shop", at(20))
+    tracker.heartbeat("shop", at(20), at(20))
     assert tracker.lag_seconds(at(20)) == {KEY: 20.0}
 
 
 def test_a_dead_connector_shows_by_its_heartbeat() -> None:
     tracker = owned()
-    tracker.heartbeat("shop", at(100))
+    tracker.heartbeat("shop", at(100), at(100))
     tracker.position(TOPIC, 0, 5, 5, at(160))
     assert tracker.lag_seconds(at(130)) == {KEY: 0.0}
     assert tracker.lag_seconds(at(160)) == {KEY: 60.0}
@@ -133,32 +133,33 @@ def test_without_any_heartbeat_the_age_of_the_assignment_shows() -> None:
 def test_another_connectors_heartbeat_proves_nothing() -> None:
     tracker = owned()
     tracker.position(TOPIC, 0, 5, 5, at(70))
-    tracker.heartbeat("shop2", at(70))
-    tracker.heartbeat("sho", at(70))
+    tracker.heartbeat("shop2", at(70), at(70))
+    tracker.heartbeat("sho", at(70), at(70))
     assert tracker.lag_seconds(at(70)) == {KEY: 70.0}
 
 
-def test_the_longest_prefix_is_the_topics_connector() -> None:
+def test_a_connector_whose_prefix_begins_like_another_ones_is_fed_by_its_own_heartbeats_alone() -> None:
     tracker = LagTracker()
-    tracker.assigned("eu.shop.public.products", 0, SOURCE, at(0))
+    tracker.assigned("eu.shop.public.products", 0, SOURCE, "eu.shop", at(0))
+    tracker.heartbeat("eu", at(100), at(100))
     tracker.position("eu.shop.public.products", 0, 5, 5, at(100))
-    tracker.heartbeat("eu", at(100))
-    tracker.heartbeat("eu.shop", at(40))
-    assert tracker.lag_seconds(at(100)) == {KEY: 60.0}
+    assert tracker.lag_seconds(at(100)) == {KEY: 100.0}
+    tracker.heartbeat("eu.shop", at(90), at(100))
+    assert tracker.lag_seconds(at(100)) == {KEY: 0.0}
 
 
 def test_an_old_observation_of_the_end_is_not_caught_up_for_ever() -> None:
     tracker = owned()
     tracker.position(TOPIC, 0, 5, 5, at(100))
-    tracker.heartbeat("shop", at(200))
+    tracker.heartbeat("shop", at(200), at(200))
     assert tracker.lag_seconds(at(200)) == {KEY: 100.0}
 
 
 def test_an_older_heartbeat_changes_nothing() -> None:
     tracker = owned()
     tracker.position(TOPIC, 0, 5, 5, at(100))
-    tracker.heartbeat("shop", at(95))
-    tracker.heartbeat("shop", at(5))
+    tracker.heartbeat("shop", at(95), at(95))
+    tracker.heartbeat("shop", at(5), at(5))
     assert tracker.lag_seconds(at(100)) == {KEY: 0.0}
 
 
@@ -174,13 +175,13 @@ def test_a_revoked_partition_is_not_reported_and_late_reports_do_not_bring_it_ba
 def test_a_new_assignment_forgets_the_old_one() -> None:
     tracker = owned()
     tracker.pending(TOPIC, 0, at(1))
-    tracker.assigned(TOPIC, 0, SOURCE, at(50))
+    tracker.assigned(TOPIC, 0, SOURCE, "shop", at(50))
     assert tracker.lag_seconds(at(60)) == {KEY: 10.0}
 
 
 def test_partitions_are_apart() -> None:
     tracker = owned()
-    tracker.assigned(TOPIC, 1, SOURCE, at(0))
+    tracker.assigned(TOPIC, 1, SOURCE, "shop", at(0))
     tracker.pending(TOPIC, 0, at(10))
     tracker.pending(TOPIC, 1, at(15))
     assert tracker.lag_seconds(at(20)) == {(SOURCE, 0): 10.0, (SOURCE, 1): 5.0}
@@ -206,7 +207,7 @@ def told(history: list[tuple[str, object]]) -> LagTracker:
             case "applied", int():
                 tracker.applied_through(TOPIC, 0, at(what))
             case "heartbeat", int():
-                tracker.heartbeat("shop", at(what))
+                tracker.heartbeat("shop", at(what), at(what))
             case "position", (int(position), int(end), int(seen)):
                 tracker.position(TOPIC, 0, position, end, at(seen))
     return tracker
@@ -226,6 +227,24 @@ def test_whatever_was_reported_silence_shows_within_a_minute(history: list[tuple
     assert told(history).lag_seconds(at(500 + 60))[KEY] >= 60
 
 
+def test_a_dead_connector_shows_though_its_sources_clock_runs_ahead() -> None:
+    tracker = owned()
+    tracker.heartbeat("shop", at(3700), at(100))
+    tracker.position(TOPIC, 0, 5, 5, at(160))
+    tracker.heartbeat("shop", at(3700), at(155))  # the same one, read again
+    assert tracker.lag_seconds(at(130)) == {KEY: 0.0}
+    assert tracker.lag_seconds(at(160)) == {KEY: 60.0}
+
+
+def test_a_source_whose_clock_is_set_back_is_alive() -> None:
+    tracker = owned()
+    tracker.heartbeat("shop", at(3700), at(100))
+    tracker.heartbeat("shop", at(140), at(140))
+    tracker.position(TOPIC, 0, 5, 5, at(160))
+    assert tracker.lag_seconds(at(160)) == {KEY: 0.0}
+    assert tracker.lag_seconds(at(180)) == {KEY: 40.0}
+
+
 @pytest.mark.parametrize("ahead", [1, 3600])
 def test_a_source_clock_that_runs_ahead_gives_no_negative_lag(ahead: int) -> None:
     tracker = owned()
@@ -239,7 +258,7 @@ def test_scrapes_beside_rebalances() -> None:
     def rebalance(partition: int) -> None:
         try:
             for _ in range(500):
-                tracker.assigned(TOPIC, partition, SOURCE, at(0))
+                tracker.assigned(TOPIC, partition, SOURCE, "shop", at(0))
                 tracker.pending(TOPIC, partition, at(1))
                 tracker.revoked(TOPIC, partition)
         except BaseException as error:

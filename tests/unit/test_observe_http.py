@@ -47,7 +47,7 @@ def site() -> Iterator[Site]:
 
 def test_a_scrape_shows_counts_and_the_lag_of_this_moment(site: Site) -> None:
     site.metrics.events.labels("products", "u", "embedded").inc(3)
-    site.lag.assigned("shop.public.products", 2, "products", int(NOW * 1e6) - 7_000_000)
+    site.lag.assigned("shop.public.products", 2, "products", "shop", int(NOW * 1e6) - 7_000_000)
     status, kind, body = site.ask("/metrics")
     assert (status, kind.split(";")[0]) == (200, "text/plain")
     assert 'embedding_pipeline_events_total{op="u",outcome="embedded",source="products"} 3.0' in body

@@ -5,6 +5,8 @@ The store here is a stand-in that keeps documents, chunks, versions and fenced o
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Collection, Mapping, Sequence
 from random import Random
 from threading import Event
@@ -22,7 +24,7 @@ from consumer.planning import Advance, Batch, DocumentKey, Moves, Plan, Planner,
 from consumer.source import Holdings
 from consumer.store import Applied, Conflict, Fenced, Generation, TooSlow
 from consumer.store.model import TopicPartition
-from tests.unit.records import TOPIC, Words, WordTokenizer, record, table
+from tests.unit.records import HEARTBEATS, TOPIC, Words, WordTokenizer, record, table
 from tests.unit.test_planning_planner import TOAST, Memory, row
 
 GENERATION = Generation(1, "live", b"", "model", 2, "vector", "cosine", 16, 64, "chunks_1")
@@ -204,6 +206,24 @@ def test_every_event_is_applied_once_whatever_interrupts_the_batches(seed: int) 
     for each in (each for log in logs.values() for each in log):
         one_by_one.apply(each)
     assert outcome(shelf.memory) == outcome(one_by_one)
+
+
+def test_a_heartbeat_of_a_clock_that_runs_ahead_is_stored_as_of_now() -> None:
+    """Whoever reads it later would otherwise take its connector for alive until that time has come."""
+    told: list[tuple[str, int]] = []
+
+    class Beating(Shelf):
+        def apply(self, plan: Plan, vectors: Mapping[bytes, Any]) -> Applied | Fenced | Conflict:
+            told.extend(plan.heartbeats)
+            return super().apply(plan, vectors)
+
+    shelf, ahead_ms = Beating(), time.time_ns() // 1_000_000 + 3_600_000
+    shelf.acquire(0)
+    beat = Record(HEARTBEATS, "i", 0, 1, 1, None, json.dumps({"ts_ms": ahead_ms}).encode(), 5)
+    assert pipeline(shelf).process(Batch((beat,), {(TOPIC, 0): Advance(TOPIC, 0, 1, 0, 2)})).complete
+    [(prefix, ts_us)] = told
+    assert prefix == "shop"
+    assert ts_us <= time.time_ns() // 1000
 
 
 def test_a_vector_that_goes_while_it_is_borrowed_is_computed_instead() -> None:

@@ -25,7 +25,7 @@ A_DAY_AGO_US = time.time_ns() // 1000 - 86_400_000_000
 
 
 def telemetry(kind: Literal["live", "replay"] = "live") -> Telemetry:
-    return Telemetry(Metrics(60.0), {TOPIC: table()}, kind=kind)
+    return Telemetry(Metrics(60.0), {TOPIC: table()}, prefixes={TOPIC: "shop"}, kind=kind)
 
 
 def held(*partitions: int, stored: int = 5, end: int = 9) -> dict[Partition, Held]:
@@ -103,6 +103,40 @@ def test_an_event_without_a_commit_time_counts_from_when_it_was_sent() -> None:
     sent = msgspec.structs.replace(record(5, "u", {"id": 1}), value=None, timestamp_ms=A_DAY_AGO_US // 1000)
     told.waiting([Batch((sent,), old_event().spans)])
     assert lag(told)["items", 0] > 86_000
+
+
+def test_an_event_whose_source_runs_ahead_waits_since_it_was_sent() -> None:
+    """An hour ahead, and stuck for ten minutes: a gauge that believed the commit would show 0 for another fifty."""
+    told, now_us = telemetry(), time.time_ns() // 1000
+    told.positions(held(0))
+    ahead = record(5, "u", {"id": 1}, ts_us=now_us + 3_600_000_000)
+    sent = msgspec.structs.replace(ahead, timestamp_ms=now_us // 1000 - 600_000)
+    told.waiting([Batch((sent,), old_event().spans)])
+    assert lag(told)["items", 0] >= 600
+
+
+def test_an_event_that_tells_no_time_at_all_waits_since_it_was_taken() -> None:
+    told, later_us = telemetry(), time.time_ns() // 1000 + 600_000_000
+    told.positions(held(0, stored=9))
+    timeless = msgspec.structs.replace(record(5, "u", {"id": 1}), value=None, timestamp_ms=-1)
+    told.waiting([Batch((timeless,), old_event().spans)])
+    told.lag.heartbeat("shop", later_us, later_us)
+    told.lag.position(TOPIC, 0, 9, 9, later_us)
+    assert told.lag.lag_seconds(later_us)["items", 0] > 599
+
+
+def test_what_was_applied_from_the_future_is_no_later_sign_of_life() -> None:
+    """Neither a commit nor a heartbeat of a source whose clock runs ahead keeps the gauge at 0 once nothing comes."""
+    told, now_us = telemetry(), time.time_ns() // 1000
+    told.positions(held(0, stored=9))
+    event = decode_event(record(5, "u", {"id": 1}, ts_us=now_us + 3_600_000_000), Form())
+    work = Work(Batch((), old_event().spans), heartbeats={TOPIC.split(".")[0]: now_us + 3_600_000_000})
+    work.outcomes, work.committed_us = [Outcome("items", "u", "embedded", event)], now_us
+    told.done(work, Planned((), {}, (), ()), Applied())
+    told.positions(held(0, stored=9))
+    assert lag(told)["items", 0] == 0
+    told.lag.position(TOPIC, 0, 9, 9, later_us := now_us + 600_000_000)
+    assert told.lag.lag_seconds(later_us)["items", 0] > 599
 
 
 def test_a_record_that_is_no_event_does_not_stop_the_report() -> None:

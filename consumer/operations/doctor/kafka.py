@@ -61,7 +61,7 @@ def _heartbeats(settings: Settings, broker: Broker, known: Mapping[str, int], me
     now = now_us()
     for prefix in prefixes:
         record = records.get(HEARTBEAT_TOPIC + prefix)
-        sent = committed_us(record) if record else None
+        sent = committed_us(record, now) if record else None
         sent_age = None if sent is None else (now - sent) / 1e6
         stored_age = (now - stored[prefix]) / 1e6 if prefix in stored else None
         yield judge_heartbeat(prefix, HEARTBEAT_TOPIC + prefix in known, sent_age, stored_age, members)
