@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
-from threading import Event
+from threading import Event, Thread, current_thread
 
 from consumer.planning import Advance, Batch
 
@@ -56,3 +57,16 @@ class Handoff:
                 return [late]
         batch = self._take()
         return [batch] if batch else []
+
+
+class Worker(ThreadPoolExecutor):
+    """One thread for the work."""
+
+    def __init__(self) -> None:
+        self._begun: list[Thread] = []
+        super().__init__(1, "worker", lambda: self._begun.append(current_thread()))
+
+    @property
+    def alive(self) -> bool:
+        """False once the thread has ended, which no work that it was given can make it do."""
+        return all(thread.is_alive() for thread in self._begun)

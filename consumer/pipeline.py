@@ -9,13 +9,13 @@ Much model work is applied in parts, and what arrives meanwhile in other partiti
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from threading import Event, Thread, current_thread
+from concurrent.futures import Future, wait
+from threading import Event
 from typing import Protocol
 
 from consumer.errors import Abandoned, Retry
 from consumer.events import Record
-from consumer.handoff import Handoff
+from consumer.handoff import Handoff, Worker
 from consumer.planning import Advance, Batch, Intake, Plan, Planned, Planner, StoredKey, Table, Turns, as_plan
 from consumer.steps import Embedder, Registry, Settled, Steps, Store, Told, Work, now_us
 from consumer.store import Applied, Fenced, Generation, TooSlow
@@ -53,20 +53,9 @@ class Pipeline:
     """Plan, embed, apply: for a batch of records (the group, a replay) or for stored documents (a retry)."""
 
     def __init__(
-        self,
-        planner: Planner,
-        embedder: Embedder,
-        store: Store,
-        registry: Registry,
-        report: Report,
-        stopping: Event,
-        *,
-        generation: Generation,
-        tables: Mapping[str, Table],
-        group: str,
-        max_seconds: float,
-        force: bool = False,
-    ) -> None:
+        self, planner: Planner, embedder: Embedder, store: Store, registry: Registry, report: Report, stopping: Event,
+        *, generation: Generation, tables: Mapping[str, Table], group: str, max_seconds: float, force: bool = False,
+    ) -> None:  # fmt: skip
         self._steps = Steps(planner, embedder, store, registry, generation, stopping.wait, report.retrying)
         self._planner, self._report, self._stopping, self._generation = planner, report, stopping, generation.number
         self._tables, self._group, self._max_seconds, self._force = tables, group, max_seconds, force
@@ -175,8 +164,7 @@ def run(
         handoff.serve()
 
     source.before_revoke = nearly_done
-    crew: list[Thread] = []  # the worker's thread, once it has begun
-    with ThreadPoolExecutor(1, "worker", lambda: crew.append(current_thread())) as worker:
+    with Worker() as worker:
         try:
             while job is not None or not stopping.is_set():
                 if job is not None and source.full:
@@ -185,8 +173,7 @@ def run(
                 elif job is None or not job.done():
                     source.poll(0.005 if job else 0.2)
                 tick()
-                alive = all(map(Thread.is_alive, crew))
-                done = job is not None and job.done()
+                alive, done = worker.alive, job is not None and job.done()
                 handoff.serve()
                 if not (alive or done):
                     raise RuntimeError("The worker's thread has died.")
