@@ -26,7 +26,7 @@ from tests.stacks import (
     external_variables,
 )
 
-NEEDS_SERVICES = "tests/integration/test_whole_path.py"
+NEEDS_SERVICES = "tests/integration/test_whole_path.py::test_insert_edit_and_delete_reach_the_view"
 
 
 def run_suite(**environment: str) -> subprocess.CompletedProcess[str]:
