@@ -213,12 +213,15 @@ class Telemetry:
                 self.metrics.slo_events.labels(source, "rejected").inc()
 
     def _chunks(self, work: Work, planned: Planned, applied: Applied) -> None:
+        """A text that several chunks of the batch have goes through the model once: the others are reused."""
         counts: Counter[tuple[str, str]] = Counter()
         tokens: Counter[str] = Counter()
+        uncounted = set(planned.texts)
         for write in planned.writes:
             source = write.key.source
-            computed = [chunk for chunk in write.insert if chunk.chunk_hash in planned.texts]
-            tokens[source] += sum(len(chunk.token_ids) for chunk in computed)
+            computed = {chunk.chunk_hash for chunk in write.insert} & uncounted
+            uncounted -= computed
+            tokens[source] += sum(len(planned.texts[chunk]) for chunk in computed)
             counts[source, "embedded"] += len(computed)
             counts[source, "reused"] += write.kept + len(write.insert) - len(computed)
         counts.update({(source, "deleted"): chunks for source, chunks in applied.deleted.items()})

@@ -19,7 +19,7 @@ import pytest
 from consumer.embedding import Embedded
 from consumer.errors import Reject
 from consumer.events import AvroSchema, Record, SchemaRef
-from consumer.pipeline import Pipeline
+from consumer.pipeline import Pipeline, Report
 from consumer.planning import Advance, Batch, DocumentKey, Moves, Plan, Planner, StoredDetail, StoredDocument
 from consumer.source import Holdings
 from consumer.store import Applied, Conflict, Fenced, Generation, TooSlow
@@ -121,10 +121,10 @@ class Impatient(Event):
         return self.is_set()
 
 
-def pipeline(shelf: Shelf) -> Pipeline:
+def pipeline(shelf: Shelf, report: Report | None = None) -> Pipeline:
     planner = Planner([shelf.memory.table], 1, WordTokenizer())
     return Pipeline(
-        planner, Zeros(), shelf, NoRegistry(), Silent(), Impatient(),
+        planner, Zeros(), shelf, NoRegistry(), report or Silent(), Impatient(),
         generation=GENERATION, tables={TOPIC: shelf.memory.table}, group="g", max_seconds=1.0,
     )  # fmt: skip
 

@@ -20,6 +20,8 @@ from consumer.source import Held, RegistryWait
 from consumer.steps import Work
 from consumer.store import Applied
 from tests.unit.records import TOPIC, record, table
+from tests.unit.test_pipeline_process import Shelf, pipeline
+from tests.unit.test_planning_planner import row
 
 A_DAY_AGO_US = time.time_ns() // 1000 - 86_400_000_000
 
@@ -229,3 +231,26 @@ def test_deleted_chunks_count_for_the_source_that_lost_them() -> None:
     name = "embedding_pipeline_chunks_total"
     assert value(name, {"source": "items", "outcome": "deleted"}) == 2
     assert value(name, {"source": "others", "outcome": "deleted"}) == 3
+
+
+def counted(*numbers: int) -> list[float | None]:
+    """Chunks embedded and reused, and tokens, after rows of one and the same text came in one batch."""
+    told, shelf = telemetry(), Shelf()
+    shelf.acquire(0)
+    events = tuple(
+        record(offset, "c", row("one two", "three", "1", number), lsn=offset + 1)
+        for offset, number in enumerate(numbers)
+    )
+    batch = Batch(events, {(TOPIC, 0): Advance(TOPIC, 0, 1, 0, len(numbers))})
+    assert not pipeline(shelf, told).process([batch]).left
+    value = told.metrics.registry.get_sample_value
+    labels = [{"source": "items", "outcome": outcome} for outcome in ("embedded", "reused")]
+    chunks = [value("embedding_pipeline_chunks_total", each) for each in labels]
+    return [*chunks, value("embedding_pipeline_tokens_total", {"source": "items"})]
+
+
+def test_what_goes_through_the_model_once_is_counted_once_however_many_rows_have_it() -> None:
+    chunks, _, tokens = counted(1)
+    assert chunks
+    assert tokens
+    assert counted(1, 2, 3) == [chunks, 2 * chunks, tokens]
