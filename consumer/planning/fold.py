@@ -154,7 +154,7 @@ class Fold:
     def _fill(self, draft: Draft, before: Draft | None) -> None:
         """Fill placeholders from the event before it in this batch; holes left are for what that had them from."""
         fields, holes, columns, draft.origin = self._known(before, draft.order)
-        if not are_same(draft.holes & (fields.keys() - holes), draft.columns, columns):
+        if not are_same(draft.holes, draft.columns, columns):  # nor may what that one had to be filled from
             fields, holes, draft.origin = {}, frozenset(), None
         if draft.fields is not None:
             draft.fields |= {name: value for name, value in fields.items() if name in draft.holes - holes}
