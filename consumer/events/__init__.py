@@ -13,7 +13,7 @@ from consumer.events.decode import (
 )
 from consumer.events.form import Form
 from consumer.events.framing import Framing, SchemaRef, framed
-from consumer.events.layout import Columns, Layout, are_same, as_streamed, is_same, layout_of
+from consumer.events.layout import Columns, Layout, are_same, as_streamed, is_another, is_same, layout_of
 from consumer.events.model import ChangeEvent, Op, Order, Record
 from consumer.events.toast import UNCHANGED, is_placeholder
 
@@ -40,6 +40,7 @@ __all__ = [
     "decode_key",
     "follows_its_delete",
     "framed",
+    "is_another",
     "is_placeholder",
     "is_same",
     "layout_of",

@@ -24,6 +24,7 @@ from consumer.events.shapes import Shape, placeholders
 _MOST = 1600  # columns of a table
 _BYTES, _LARGE, _READ = 3, 1, 2
 _FLAGS = _LARGE | _READ
+_SMALL = 2000  # bytes of an event whose row PostgreSQL would not move values out of, for it is below 2 kB
 _LONGEST = 2**16  # characters of all names that are remembered
 _NEVER_LARGE = ("io.debezium.time.", "io.debezium.data.Uuid", "io.debezium.data.Enum")
 _NO_ROW = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
@@ -103,6 +104,18 @@ def is_same(name: str, now: bytes | None, before: bytes | None) -> bool:
     return all(went <= came for came, went in zip(new[place : place + 2], gone[place : place + 2], strict=True))
 
 
+def is_another(now: Columns, before: bytes | None, *, large: bool = False) -> bool:
+    """Whether a row has other columns than an earlier one of the layout `before`, and may have large ones.
+
+    `large`: it certainly has. An event that changes nothing else tells so: the next one may leave out a column that has
+    come under an old name.
+    """
+    if before is None or (isinstance(now, bytes) and len(now) < _SMALL and not large):
+        return False
+    layout = layout_of(now)
+    return layout is not None and _plain(layout.packed) != _plain(before)
+
+
 @lru_cache(256)
 def as_streamed(packed: bytes | None, streamed: bytes | None) -> bytes | None:
     """The layout of a row that a snapshot read, once it is known which columns a change has: told once, it stands."""
@@ -144,6 +157,12 @@ def _of_names(names: tuple[str, ...]) -> Layout:
 @lru_cache(256)
 def _of_read(layout: Layout) -> Layout:
     return Layout(_packed({column: flags | _READ for column, flags in _unpack(layout.packed).items()}))
+
+
+@lru_cache(256)
+def _plain(packed: bytes) -> bytes:
+    """Whoever read them."""
+    return _packed({column: flags & ~_READ for column, flags in _unpack(packed).items()})
 
 
 def _pack(name: str, large: bool) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from consumer.errors import Reject
-from consumer.events import ChangeEvent, Columns, Order, are_same, is_placeholder
+from consumer.events import ChangeEvent, Columns, Order, are_same, is_another, is_placeholder
 from consumer.planning.guard import classify, merge
 from consumer.planning.intake import Arrival, Outcome, Table, Undecodable, document_key
 from consumer.planning.model import DocumentKey, Failure, RejectedEvent, StoredDocument
@@ -191,6 +191,8 @@ class Fold:
         """Whether this event alone would change nothing: the skip rule."""
         stored = self._stored
         if stored is None or draft.fields is None or not may_repeat(event, stored):
+            return False
+        if is_another(event.columns, stored.layout, large=bool(draft.holes)):
             return False
         # With holes the stored fields decide, once they are read.
         return bool(draft.holes) or gives_the_stored(draft.fields, stored, self._table)

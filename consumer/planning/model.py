@@ -30,6 +30,7 @@ class StoredDocument(msgspec.Struct, frozen=True):
     fields_complete: bool
     table_hash: bytes | None
     generation: int | None
+    layout: bytes | None = None  # of the row that was written last
 
 
 class StoredChunk(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from consumer.errors import Reject
-from consumer.events import ChangeEvent
+from consumer.events import ChangeEvent, is_another
 from consumer.planning.guard import classify
 from consumer.planning.intake import Arrival, Table
 from consumer.planning.model import StoredDocument
@@ -29,7 +29,7 @@ def outdated(stored: StoredDocument, table: Table, generation: int) -> bool:
 
 
 def may_repeat(event: ChangeEvent, stored: StoredDocument) -> bool:
-    """Whether the event is one that may be skipped: then its fields decide."""
+    """Whether the event is one that may be skipped: then its fields decide, and whether the table has changed."""
     return (
         event.op in ("u", "r")
         and event.order.partition == stored.order.partition
@@ -60,6 +60,7 @@ def unchanged(
             and not outdated(stored, table, generation)
             and classify(event.order, stored.order) == "newer"
             and gives_the_stored(event.after, stored, table)
+            and not is_another(event.columns, stored.layout)
         )
     except Reject:
         return None

@@ -17,7 +17,7 @@ from consumer.store.transaction import snapshot
 _LOOKUP = """
 SELECT d.source, d.key_hash, d.document_id, d.version, d.state, d.kafka_topic, d.topic_id, d.kafka_partition,
        d.kafka_offset, d.sequence_commit, d.sequence_lsn, d.source_ts_us, d.snapshot, d.fields_hash, d.fields_complete,
-       d.table_hash, d.generation
+       d.table_hash, d.generation, d.layout
 FROM unnest(%s, %s) AS wanted (source, key_hash)
 JOIN documents AS d ON d.key_hash = wanted.key_hash AND d.source = wanted.source
 """
@@ -125,11 +125,11 @@ def counts(connection: Connection[Any]) -> dict[tuple[str, str], int]:
 def _stored(
     document_id: int, version: int, state: Any, topic: str, topic_id: str, partition: int, offset: int,
     commit: int | None, lsn: int | None, ts_us: int | None, snapshot: bool, fields_hash: bytes | None, complete: bool,
-    table_hash: bytes | None, generation: int | None,
+    table_hash: bytes | None, generation: int | None, layout: bytes | None,
 ) -> StoredDocument:  # fmt: skip
     sequence = None if commit is None or lsn is None else (commit, lsn)
     order = Order(topic, topic_id, partition, offset, sequence, ts_us, snapshot)
-    return StoredDocument(document_id, version, state, order, fields_hash, complete, table_hash, generation)
+    return StoredDocument(document_id, version, state, order, fields_hash, complete, table_hash, generation, layout)
 
 
 def _encoded(value: str | None) -> bytes | None:

@@ -51,7 +51,7 @@ class StoredRow:
         w = self.write
         return StoredDocument(
             self.document_id, self.version, w.state, w.order, w.fields_hash, w.fields_complete, w.table_hash,
-            w.generation,
+            w.generation, w.layout,
         )  # fmt: skip
 
     @property

@@ -255,6 +255,18 @@ def test_a_layout_is_the_same_from_json_and_avro_and_tells_two_columns_of_hundre
     assert not are_same(["c200"], decode_event(swapped).columns, decode_event(wide).columns)
 
 
+@EITHER
+def test_an_event_that_changes_no_used_column_tells_that_a_large_one_is_about_to_be_replaced(event: Event) -> None:
+    """The new column is filled for each row, then the old one's name is handed on, and all is as it was before."""
+    last: Columns = (*ROW[:2], ROW[3], ROW[2])
+    store = Memory(read())
+    row = {"id": 1, "title": "a", "body": "old " * 500, "price": 1}
+    store.apply(event(1, last, row))
+    store.apply(event(2, (*last, ("body_new", "string")), row | {"body_new": "new " * 500}))
+    store.apply(event(3, last, {"id": 1, "title": "b", "body": TOAST, "price": 1}))
+    assert states(store) == ["failed"]
+
+
 def test_names_that_no_database_has_are_not_remembered() -> None:
     """Each would stay in memory for as long as the process lives."""
     record = plain(1, [("x" * 100_000, "string")], {"id": 1})

@@ -98,7 +98,7 @@ class Memory:
         metadata = write.metadata if write.state == "embedded" else (self.details[number].metadata if head else None)
         self.heads[write.key] = StoredDocument(
             number, write.expected_version + 1, write.state, write.order, write.fields_hash, write.fields_complete,
-            write.table_hash, write.generation,
+            write.table_hash, write.generation, write.layout,
         )  # fmt: skip
         ordered = tuple(sorted(chunks.values(), key=lambda chunk: chunk.chunk_no))
         self.details[number] = StoredDetail(
