@@ -7,7 +7,21 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import backlog, chunks, decode, demo, detection, engine, freshness, memory, scrape, skip, write
+from benchmarks import (
+    backlog,
+    chunks,
+    decode,
+    demo,
+    detection,
+    engine,
+    freshness,
+    growth,
+    loaded,
+    memory,
+    scrape,
+    skip,
+    write,
+)
 from benchmarks import summary as page
 from benchmarks.figures import Figure, machine, report
 from consumer.local import Endpoints, Stack
@@ -24,7 +38,8 @@ GROUPS: dict[str, Callable[[Endpoints, Path], Sequence[Figure]]] = {
     "backlog": backlog.measure,
     "decode": decode.measure,
     "detection": detection.measure,
-    "freshness": freshness.measure,
+    "freshness": lambda endpoints, folder: [*freshness.measure(endpoints, folder), *loaded.measure(endpoints, folder)],
+    "growth": growth.measure,
     "memory": memory.measure,
     "scrape": scrape.measure,
     "skip": skip.measure,

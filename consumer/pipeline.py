@@ -168,7 +168,7 @@ def run(
         try:
             while job is not None or not stopping.is_set():
                 if job is not None and source.full:
-                    if not wait([job], 0.02).done:
+                    if not wait([job], 0.005).done:
                         source.hold()
                 elif job is None or not job.done():
                     source.poll(0.005 if job else 0.2)

@@ -164,7 +164,7 @@ class Steps:
         """The batch in parts none of which has more model work than allowed, at the measured rate; none if it may stay
         whole. A record without model work costs nothing; partitions with little of it come before those with much.
 
-        One full pass is allowed whatever the rate: less would waste the model, and tell nothing of its rate.
+        Most of a full pass is allowed whatever the rate: less would waste the model, and tell nothing of its rate.
         """
         costs, seen = Counter[Place](), set(work.vectors)
         for write in planned.writes:
@@ -173,7 +173,7 @@ class Steps:
                 if chunk.chunk_hash in planned.texts and chunk.chunk_hash not in seen:
                     seen.add(chunk.chunk_hash)
                     costs[place] += len(chunk.token_ids)
-        budget = max(max_seconds * self._embedder.tokens_per_second, self._embedder.token_budget)
+        budget = max(max_seconds * self._embedder.tokens_per_second, 0.75 * self._embedder.token_budget)
         if costs.total() <= ENOUGH * budget:
             return ()
         of_partition = Counter[Partition]()

@@ -8,13 +8,20 @@ from itertools import zip_longest
 
 from consumer.planning.batch import Batch
 
+LIVE_TURNS = 2  # between two turns of backlogs: what needs more of them is a backlog itself
+
 
 class Turns:
-    """Parts of several batches, one of each at a time. Those of one batch keep their order; `own` are of the first."""
+    """Parts of several batches. Those of one batch keep their order; `own` are of the first.
+
+    What comes beside it is live until it has been cut into more parts than `LIVE_TURNS`. Backlogs take turns among
+    themselves, and with all that is live.
+    """
 
     def __init__(self, parts: Iterable[Batch]) -> None:
         self.own = deque(parts)
-        self._lanes = deque([self.own])
+        self._backlogs, self._live = deque([self.own]), deque[deque[Batch]]()
+        self._passed = 0  # turns of live ones since the last of a backlog
 
     @property
     def part(self) -> Batch:
@@ -23,18 +30,27 @@ class Turns:
 
     @property
     def left(self) -> list[Batch]:
-        """Every part that is not done, in the order of the turns."""
-        return [part for turn in zip_longest(*self._lanes) for part in turn if part is not None]
+        """Every part that is not done, in an order that keeps that of each batch."""
+        turns = zip_longest(*self._live, *self._backlogs)
+        return [part for turn in turns for part in turn if part is not None]
 
     def done(self, instead: Sequence[Batch], more: Callable[[], Batch | None]) -> None:
-        """`part` had its turn, or gave `instead` of it: another's turn is not over before it has done something. After
-        each of `own`, if more are to come, `more` may give another batch, whose turn is before that."""
-        lane = self._lanes.popleft()
+        """`part` had its turn, or gave `instead` of it. While the first batch is not done, `more` may give another."""
+        lanes = self._lanes
+        lane = lanes.popleft()
         lane.popleft()
         lane.extendleft(reversed(instead))
-        if lane is self.own and lane and (other := more()):
-            self._lanes.append(deque([other]))
-        if lane is not self.own and len(instead) > 1:
-            self._lanes.appendleft(lane)
-        elif lane:
-            self._lanes.append(lane)
+        if lanes is self._backlogs or len(instead) > LIVE_TURNS:
+            self._backlogs.extend([lane] if lane else ())
+        else:
+            lanes.extendleft([lane] if lane else ())
+        if lanes is self._backlogs:
+            self._passed = 0
+        elif len(instead) <= 1:
+            self._passed += 1
+        if self.own and (other := more()):
+            self._live.append(deque([other]))
+
+    @property
+    def _lanes(self) -> deque[deque[Batch]]:
+        return self._live if self._live and self._passed < LIVE_TURNS else self._backlogs

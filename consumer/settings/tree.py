@@ -134,7 +134,7 @@ class BatchSettings(Section):
 
     max_events: int = Field(1000, ge=1, le=100_000)
     max_bytes: ByteSize = Field(ByteSize(64 * 1024 * 1024), description="bytes of Kafka records in one batch")
-    max_seconds: float = Field(0.25, gt=0, description="seconds of model work, at the measured rate")
+    max_seconds: float = Field(0.2, gt=0, description="seconds of model work, at the measured rate")
 
 
 class SloSettings(Section):

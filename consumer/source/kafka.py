@@ -101,7 +101,7 @@ class KafkaSource:
             self._full_since = self._clock()
         if self._clock() - self._full_since >= HOLD_AFTER_SECONDS:
             self._pause(self.holdings.greedy())
-            self._read(0.01, FURTHER)
+            self._read(0.005, FURTHER)
 
     def take(self) -> Batch | None:
         """Everything that arrived, as a batch; None if nothing did."""

@@ -46,14 +46,11 @@ class Holdings:
         return len(self._buffer) >= self._max_events or self._bytes >= self._max_bytes
 
     def greedy(self) -> set[Partition]:
-        """Who fills the buffer: partitions with more than an even share of it; all that have a record in it, where
-        those without such a share have gone a quarter beyond it."""
+        """Who fills the buffer: partitions that have an even share of it, or more."""
         count, size = Counter[Partition](), Counter[Partition]()
         for record in self._buffer:
             count[record.topic, record.partition] += 1
             size[record.topic, record.partition] += record.size
-        if 4 * len(self._buffer) >= 5 * self._max_events or 4 * self._bytes >= 5 * self._max_bytes:
-            return set(count)
         n = len(self.held)
         return {p for p in count if n * count[p] >= self._max_events or n * size[p] >= self._max_bytes}
 

@@ -34,7 +34,7 @@ def test_flags_win_over_environment_over_file_over_defaults(monkeypatch: pytest.
     monkeypatch.setenv("EMBEDDING_BATCH__MAX_EVENTS", "7")
     loaded = load_settings(flags={"group": "from-flag"})
     assert (loaded.settings.group, loaded.settings.batch.max_events) == ("from-flag", 7)
-    assert (loaded.settings.batch.max_bytes, loaded.settings.batch.max_seconds) == (2 * 2**20, 0.25)
+    assert (loaded.settings.batch.max_bytes, loaded.settings.batch.max_seconds) == (2 * 2**20, 0.2)
     assert loaded.origins["group"] == "flag"
     assert loaded.origins["batch.max_events"] == "$EMBEDDING_BATCH__MAX_EVENTS"
     assert loaded.origins["batch.max_bytes"] == "embed-consumer.yaml"
