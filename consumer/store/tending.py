@@ -21,6 +21,7 @@ from consumer.store.session import connect, target
 
 SMALLEST = 1000  # rows: to read fewer is as quick as to ask an index
 QUIET_SECONDS = 5.0  # without a new row, and it is worth while to leave few segments
+CROWDED = 8  # segments: where rows come so fast that each look finds a full one, those before must become fewer first
 REFUSED_SECONDS = 60.0  # a merge whose last step did not get its locks comes again after this
 
 
@@ -58,10 +59,12 @@ class Tender:
         if (waiting := _waiting(found, generation.hot_segment)) is not None:
             return _index(connection, generation, waiting)
         quiet, rows = self._look(connection, generation)
+        if len(found) > CROWDED and (merged := self._merge(connection, generation, found, quiet)):
+            return merged
         if rows >= self._limit or (quiet and rows >= min(SMALLEST, self._limit)):
             self._seen = segments.seal(connection, generation, found), 0  # as quiet as before
             return f"sealed segment {generation.hot_segment}"
-        return self._merge(connection, generation, found, quiet) if time.monotonic() >= self._merge_after else None
+        return self._merge(connection, generation, found, quiet)
 
     def _look(self, connection: Connection[Any], generation: Generation) -> tuple[bool, int]:
         """Whether the hot segment has had no new row for a while, and its rows, counted no further than needed."""
@@ -73,6 +76,8 @@ class Tender:
     def _merge(
         self, connection: Connection[Any], generation: Generation, found: list[Segment], quiet: bool
     ) -> str | None:
+        if time.monotonic() < self._merge_after:
+            return None
         made = next((segment for segment in found if not segment.attached), None)
         if made is not None:  # by this process a while ago, or by one that was killed before the last step
             number, sources = made.number, made.merges
