@@ -7,7 +7,20 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import backlog, chunks, decode, demo, detection, engine, freshness, memory, scrape, skip, write
+from benchmarks import (
+    backlog,
+    chunks,
+    decode,
+    demo,
+    detection,
+    engine,
+    freshness,
+    memory,
+    scrape,
+    segments,
+    skip,
+    write,
+)
 from benchmarks import summary as page
 from benchmarks.figures import Figure, machine, report
 from consumer.local import Endpoints, Stack
@@ -27,6 +40,7 @@ GROUPS: dict[str, Callable[[Endpoints, Path], Sequence[Figure]]] = {
     "freshness": freshness.measure,
     "memory": memory.measure,
     "scrape": scrape.measure,
+    "segments": segments.measure,
     "skip": skip.measure,
     "write": write.measure,
 }
