@@ -252,25 +252,23 @@ def apply(store: Store, wanted: dict[int, set[str]], number: int, turn: int) -> 
 
 
 def test_a_document_that_is_read_while_segments_are_merged_is_whole(bench: Segmented) -> None:
-    enough, seen = threading.Event(), set[int]()
-    bench.add(0)
-    document = bench.stored(0).document_id
-
-    def read() -> None:
-        with Store(bench.dsn, bench.schema) as store:
-            while not enough.is_set():
-                seen.add(len(store.details(bench.generation, [document])[document].chunks))
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    merged, number = 0, 0
-    while merged < 10:
-        number += 1
+    """The reader has its snapshot, and waits for the documents: by then its chunks must not have moved."""
+    for number in (1, 2):
         bench.add(number)
-        merged += sum(done.startswith("merged") for done in bench.tend(quiet_seconds=0))
-    enough.set()
+        bench.tend()
+    document, seen = bench.stored(1).document_id, list[int]()
+    with psycopg.connect(bench.dsn) as other:
+        other.execute(f"LOCK TABLE {bench.schema}.documents IN ACCESS EXCLUSIVE MODE")
+        reader = threading.Thread(
+            target=lambda: seen.append(len(bench.store.details(bench.generation, [document])[document].chunks))
+        )
+        reader.start()
+        bench.until(f"SELECT 1 FROM pg_locks WHERE relation = '{bench.schema}.documents'::regclass AND NOT granted")
+        bench.tend(quiet_seconds=0)
     reader.join(60)
-    assert seen == {2}
+    assert seen == [2]
+    bench.finish()
+    assert bench.contents() == pairs(1, 2)
 
 
 def test_a_reader_who_takes_long_defers_a_merge_and_is_not_disturbed(bench: Segmented) -> None:
