@@ -1,8 +1,8 @@
 """Past what one HNSW index takes in: a chunk table in segments beside a plain one with one index, in one run.
 
 A row is a text of 200 characters and a vector of 384 numbers. 50,000 rows come at once, then 2,500 a second until
-there are 210,000, while segments are sealed, indexed and merged; another process asks both tables in turn for the ten
-nearest, by one plain SELECT on the view. A minute after the last row they are asked again.
+there are 210,000, while segments are sealed, indexed and merged; meanwhile another process asks both tables in turn
+for the ten nearest, by one plain SELECT on the view. A minute after the last row they are asked again.
 """
 
 from __future__ import annotations
@@ -58,10 +58,11 @@ def measure(endpoints: Endpoints, folder: Path, rows: int = ROWS) -> Sequence[Fi
     bare = _load(plain, vectors, 0, rows)
     if (status := build_index(dsn, plain.schema, plain.generation)).state != "ready":
         raise RuntimeError(f"the index is {status.state}")
-    with _tended(parts), _asking(dsn, parts.schema, plain.schema, queries) as asked:
+    with _tended(parts):
         burst = _load(parts, vectors, 0, BURST)
-        sustained = _load(parts, vectors, BURST, rows, PACE)
-        during = asked()
+        with _asking(dsn, parts.schema, plain.schema, queries) as asked:
+            sustained = _load(parts, vectors, BURST, rows, PACE)
+            during = asked()
         time.sleep(AFTER_SECONDS)
     with psycopg.connect(dsn, autocommit=True) as connection:
         after = [_ask(connection, parts.schema, plain.schema, query) for query in queries]
