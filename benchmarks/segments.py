@@ -30,6 +30,7 @@ from tests.integration.store_bench import GROUP, Bench, advance, chunk, plan, wr
 
 ROWS, BURST, PACE, BATCH, SEALED_AT = 210_000, 50_000, 2_500, 1_000, 20_000
 MORE = 2_000  # rows into the table that has its index: what a peer does
+ENOUGH = "-c maintenance_work_mem=1GB"
 QUERIES, NEAREST, LOOK_SECONDS, AFTER_SECONDS = 200, 10, 5.0, 60.0
 MS_PER_THOUSAND = 0.6  # that rows without index may cost a query
 
@@ -50,9 +51,10 @@ def measure(endpoints: Endpoints, folder: Path, rows: int = ROWS) -> Sequence[Fi
     """Rates of writing, recall and the p95 of queries, each against the plain table. Raises if a write fails."""
     del folder  # everything is in the database
     # A graph that does not fit this memory is built several times slower, whatever the layout.
-    dsn = make_conninfo(endpoints.admin_dsn, options="-c maintenance_work_mem=1GB")
+    admin = endpoints.admin_dsn
+    dsn, migrator = (make_conninfo(given, options=ENOUGH) for given in (endpoints.store_dsn, endpoints.migrator_dsn))
     vectors, queries = _vectors(rows + MORE), _vectors(QUERIES, seed=11)
-    plain, parts = Bench(dsn, SPACE), Bench(dsn, replace(SPACE, segment_rows=SEALED_AT))
+    plain, parts = (Bench(dsn, migrator, admin, replace(SPACE, segment_rows=size)) for size in (None, SEALED_AT))
     for bench in (plain, parts):
         bench.acquire()
     bare = _load(plain, vectors, 0, rows)
@@ -60,11 +62,11 @@ def measure(endpoints: Endpoints, folder: Path, rows: int = ROWS) -> Sequence[Fi
         raise RuntimeError(f"the index is {status.state}")
     with _tended(parts):
         burst = _load(parts, vectors, 0, BURST)
-        with _asking(dsn, parts.schema, plain.schema, queries) as asked:
+        with _asking(admin, parts.schema, plain.schema, queries) as asked:
             sustained = _load(parts, vectors, BURST, rows, PACE)
             during = asked()
         time.sleep(AFTER_SECONDS)
-    with psycopg.connect(dsn, autocommit=True) as connection:
+    with psycopg.connect(admin, autocommit=True) as connection:
         after = [_ask(connection, parts.schema, plain.schema, query) for query in queries]
         recalls = [_recall(connection, schema, queries, vectors[:rows]) for schema in (parts.schema, plain.schema)]
         connection.execute(f"SET search_path TO {parts.schema}")

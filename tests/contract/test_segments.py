@@ -32,10 +32,7 @@ from tests.integration.store_bench import (
 
 
 class Segmented(Bench):
-    """A bench whose hot segment is sealed when it has `rows`."""
-
-    def __init__(self, dsn: str, rows: int = 2, dimension: int = 4) -> None:
-        super().__init__(dsn, other_space(segment_rows=rows, dimension=dimension))
+    """A bench on a table in segments, and its tender."""
 
     def add(self, *numbers: int) -> None:
         """A document of two chunks for each number."""
@@ -74,9 +71,14 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def bench(server: str) -> Iterator[Segmented]:
-    made = Segmented(server)
+    made = segmented(server)
     yield made
     made.store.close()
+
+
+def segmented(server: str, rows: int = 2, dimension: int = 4) -> Segmented:
+    """Sealed at so many rows."""
+    return Segmented.on(server, other_space(segment_rows=rows, dimension=dimension))
 
 
 def pairs(*numbers: int) -> list[str]:
@@ -98,7 +100,7 @@ def test_new_rows_are_in_the_hot_segment_until_it_is_full(bench: Segmented) -> N
 
 
 def test_few_rows_are_sealed_when_no_more_come(server: str) -> None:
-    bench = Segmented(server, rows=1100)
+    bench = segmented(server, rows=1100)
     bench.applied(*(write(n, n, insert=(chunk(f"text {n}"),)) for n in range(999)))
     assert bench.tend(quiet_seconds=0) == [], "so few are read as quickly as an index"
     bench.applied(write(999, 999, insert=(chunk("text 999"),)))
@@ -107,9 +109,9 @@ def test_few_rows_are_sealed_when_no_more_come(server: str) -> None:
     bench.store.close()
 
 
-def test_one_process_tends_at_a_time(bench: Segmented) -> None:
+def test_one_process_tends_at_a_time(bench: Segmented, server: str) -> None:
     bench.add(1)
-    with psycopg.connect(bench.dsn) as other:
+    with psycopg.connect(server) as other:
         other.execute("SELECT pg_advisory_lock(%s)", [lock_key(bench.schema, "index of 1")])
         assert bench.tend() == []
     bench.until("SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory')")
@@ -157,14 +159,14 @@ def test_a_write_on_another_version_changes_no_segment(bench: Segmented) -> None
     assert bench.contents() == ["1 a", "1 b", "1 c"]
 
 
-def test_a_transaction_that_began_before_a_segment_was_merged_away_loses_nothing(bench: Segmented) -> None:
+def test_a_transaction_that_began_before_a_segment_was_merged_away_loses_nothing(bench: Segmented, server: str) -> None:
     """It has read that segment 1 is hot, and writes to it when that one is sealed, indexed and copied."""
     bench.add(1)
     late = """
         INSERT INTO chunks_1 SELECT (jsonb_populate_record(c, '{"chunk_hash": "\\\\x99", "content": "late"}')).*
         FROM chunks_1 AS c WHERE content = '1 a'
     """
-    with psycopg.connect(bench.dsn) as writer:
+    with psycopg.connect(server) as writer:
         writer.execute("SELECT pg_advisory_xact_lock_shared(%s)", [lock_key(bench.schema, "generations")])
         writer.execute(f"SET search_path TO {bench.schema}, public")  # from here on it holds no snapshot
         bench.tend()
@@ -199,7 +201,7 @@ def test_what_is_written_while_segments_are_merged_is_in_what_they_become(server
     """Writers go on until enough has been merged beneath them; then every document is as its last write left it."""
     wanted: dict[int, set[str]] = {}
     enough, failures, merged = threading.Event(), list[BaseException](), list[str]()
-    bench = Segmented(server, rows=20)
+    bench = segmented(server, rows=20)
 
     def edit(first: int) -> None:
         dice = np.random.default_rng(first)
@@ -218,7 +220,7 @@ def test_what_is_written_while_segments_are_merged_is_in_what_they_become(server
     writers = [threading.Thread(target=edit, args=(first,)) for first in (0, 1)]
     for writer in writers:
         writer.start()
-    tender = Tender(server, bench.schema, bench.generation)
+    tender = Tender(bench.dsn, bench.schema, bench.generation)
     while not enough.is_set() and not failures:
         tender.tend(told)
     enough.set()
@@ -251,13 +253,13 @@ def apply(store: Store, wanted: dict[int, set[str]], number: int, turn: int) -> 
     wanted[number] = now
 
 
-def test_a_document_that_is_read_while_segments_are_merged_is_whole(bench: Segmented) -> None:
+def test_a_document_that_is_read_while_segments_are_merged_is_whole(bench: Segmented, server: str) -> None:
     """The reader has its snapshot, and waits for the documents: by then its chunks must not have moved."""
     for number in (1, 2):
         bench.add(number)
         bench.tend()
     document, seen = bench.stored(1).document_id, list[int]()
-    with psycopg.connect(bench.dsn) as other:
+    with psycopg.connect(server) as other:
         other.execute(f"LOCK TABLE {bench.schema}.documents IN ACCESS EXCLUSIVE MODE")
         reader = threading.Thread(
             target=lambda: seen.append(len(bench.store.details(bench.generation, [document])[document].chunks))
@@ -271,11 +273,11 @@ def test_a_document_that_is_read_while_segments_are_merged_is_whole(bench: Segme
     assert bench.contents() == pairs(1, 2)
 
 
-def test_a_reader_who_takes_long_defers_a_merge_and_is_not_disturbed(bench: Segmented) -> None:
+def test_a_reader_who_takes_long_defers_a_merge_and_is_not_disturbed(bench: Segmented, server: str) -> None:
     bench.add(1)
     bench.tend()
     bench.add(2)
-    with psycopg.connect(bench.dsn) as reader:
+    with psycopg.connect(server) as reader:
         assert reader.execute(f"SELECT count(*) FROM {bench.schema}.chunks").fetchone() == (4,)
         assert not any(done.startswith("merged") for done in bench.tend(quiet_seconds=0))
         assert bench.segments() == [1, 2, 3]
@@ -306,7 +308,7 @@ def test_what_has_lost_most_of_its_rows_is_made_anew_and_what_is_empty_goes(benc
 
 def filled(server: str, rows: int, each: int, dimension: int) -> tuple[Segmented, np.ndarray]:
     """Rows in as many batches, tended after each but the last, which stays in the hot segment."""
-    bench = Segmented(server, rows=each, dimension=dimension)
+    bench = segmented(server, rows=each, dimension=dimension)
     vectors = np.random.default_rng(7).normal(size=(rows, dimension)).astype(np.float32)
     for start in range(0, rows, each):
         numbers = range(start, min(start + each, rows))
@@ -389,7 +391,7 @@ def test_a_tender_killed_at_each_statement_leaves_a_whole_table(server: str, ten
     """Before each: what stood before is committed, or its transaction is open."""
     point, ended, kills = "/psycopg/connection.py:Connection.execute:call", -9, 0
     while ended == -9:
-        bench = Segmented(server)
+        bench = segmented(server)
         bench.add(1)
         bench.tend()
         bench.add(2)
