@@ -19,6 +19,7 @@ from benchmarks import (
     loaded,
     memory,
     scrape,
+    segments,
     skip,
     write,
 )
@@ -42,6 +43,7 @@ GROUPS: dict[str, Callable[[Endpoints, Path], Sequence[Figure]]] = {
     "growth": growth.measure,
     "memory": memory.measure,
     "scrape": scrape.measure,
+    "segments": segments.measure,
     "skip": skip.measure,
     "write": write.measure,
 }

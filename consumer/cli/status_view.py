@@ -134,6 +134,8 @@ def _search(status: Status) -> list[str]:
         return ["search    unknown"]
     if status.index.state == "ready":
         how = "through the vector index"
+        if (segments := status.index.segments) is not None:
+            how = f"through the vector indexes of {segments} segments, exact in the newest rows"
     elif status.index.state == "building":
         phase, share = status.index.phase or "", (status.index.done or 0) / (status.index.total or 1)
         how = "exact while the vector index is built"

@@ -46,11 +46,13 @@ class Chores:
         build_index: Callable[[], bool],
         *,
         measure_slots: Callable[[], None] | None = None,
+        index_while_loading: bool = False,
         index_again_seconds: float = 60.0,
     ) -> None:
         self._store, self._pipeline, self._telemetry = store, pipeline, telemetry
         self._tables, self._generation = tables, generation
         self._build_index, self._index_due, self._index_again = build_index, 0.0, index_again_seconds
+        self._while_loading = index_while_loading
         self._bug: Exception | None = None  # what the index thread died of
         self._at_end: set[str] = set()
         self._stale_after: dict[str, int] | None = {}  # per source, how far the search has come; None: none are left
@@ -77,20 +79,24 @@ class Chores:
     def index_when_loaded(self) -> None:
         """Start the index build when every assigned partition has been at its end since the start; until it is done.
 
+        With `index_while_loading` at once: there it is small indexes, and one is soon worth having.
+
         What no fault of ours explains in the build's thread is raised here, in the caller's.
         """
         if self._bug is not None:
             raise self._bug
         if time.monotonic() < self._index_due:
             return
+        if self._while_loading or self._loaded():
+            self._index_due = inf  # the build itself says when to look again
+            Thread(target=self._build, name="index", daemon=True).start()
+
+    def _loaded(self) -> bool:
         held = {p: h for p, h in self._telemetry.held.items() if any(p[0] == table.topic for table in self._tables)}
         self._at_end |= {
             f"{t}[{p}]" for (t, p), state in held.items() if state.stored >= state.end > 0 or not state.end
         }
-        loaded = any(state.end for state in held.values()) and all(f"{t}[{p}]" in self._at_end for t, p in held)
-        if loaded:
-            self._index_due = inf  # the build itself says when to look again
-            Thread(target=self._build, name="index", daemon=True).start()
+        return any(state.end for state in held.values()) and all(f"{t}[{p}]" in self._at_end for t, p in held)
 
     def _do(self, work: Callable[[], None]) -> None:
         try:

@@ -34,10 +34,11 @@ from consumer.pipeline import run
 from consumer.planning import Partition, Table
 from consumer.settings import Settings
 from consumer.source import Broker, Claim, Holdings, KafkaSource, is_foreign
-from consumer.store import Acquired, Generation, Store, Wanted, build_index
+from consumer.store import Acquired, Generation, Store, Tender, Wanted, build_index
 
 ASSIGNMENT_SECONDS = 5.0  # the database must answer within this inside a rebalance
 POSITIONS_EVERY_SECONDS = 1.0
+TEND_EVERY_SECONDS = 5.0
 
 _log = get_logger("consumer")
 
@@ -107,9 +108,7 @@ def _consume(
 ) -> None:
     pipeline = build_pipeline(settings, engine, store, generation, tables, telemetry, stopping)
 
-    def index() -> bool:
-        return build_index(migrator_dsn(settings), settings.store.schema_name, generation).state == "ready"
-
+    in_segments = generation.segment_rows is not None
     retrying = RetryWorker(store, broker, pipeline, group=settings.group, tables=tables, generation=generation)
     chores = Chores(
         store,
@@ -118,8 +117,10 @@ def _consume(
         list(tables.values()),
         generation,
         retrying.retry_due,
-        index,
+        _tending(settings, generation) if in_segments else _building(settings, generation),
         measure_slots=_slots(settings, telemetry.metrics),
+        index_while_loading=in_segments,
+        index_again_seconds=TEND_EVERY_SECONDS if in_segments else 60.0,
     )
     with open_store(settings, answer_within=ASSIGNMENT_SECONDS) as claims_store:
         source = KafkaSource(
@@ -141,6 +142,23 @@ def _consume(
 def _topics(settings: Settings, source: KafkaSource) -> dict[tuple[str, ...], float]:
     told = source.identity.partitions
     return {(t.source, t.topic, t.prefix): told[t.topic] for t in settings.tables if t.topic in told}
+
+
+def _building(settings: Settings, generation: Generation) -> Callable[[], bool]:
+    """Builds the one vector index; whether it is there."""
+    dsn, schema = migrator_dsn(settings), settings.store.schema_name
+    return lambda: build_index(dsn, schema, generation).state == "ready"
+
+
+def _tending(settings: Settings, generation: Generation) -> Callable[[], bool]:
+    """Does what the table's segments need now; it is never done."""
+    tender = Tender(migrator_dsn(settings), settings.store.schema_name, generation)
+
+    def tend() -> bool:
+        tender.tend(_log.info)
+        return False
+
+    return tend
 
 
 def _slots(settings: Settings, metrics: Metrics) -> SlotWatch | None:

@@ -96,6 +96,7 @@ def vector_space(settings: Settings, engine: Engine) -> VectorSpace:
         metric=index.metric,
         m=index.m,
         ef_construction=index.ef_construction,
+        segment_rows=index.segment_rows,
     )
 
 

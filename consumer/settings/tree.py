@@ -127,6 +127,13 @@ class IndexSettings(Section):
     m: int = Field(16, ge=2, le=100)
     ef_construction: int = Field(64, ge=4, le=1000)
     element: Literal["vector", "halfvec"] = "vector"
+    segment_rows: int | None = Field(
+        None,
+        ge=100,
+        description="null: one table with one vector index, which takes about a thousand rows a second; a number: a "
+        "table in segments, each of which gets its own when it has so many rows (20000 for a start); `migrate` decides "
+        "it when it makes the table",
+    )
 
 
 class BatchSettings(Section):

@@ -26,6 +26,7 @@ from consumer.store.model import (
 )
 from consumer.store.rekey import key_change, rekey
 from consumer.store.store import Store
+from consumer.store.tending import Tender
 
 __all__ = [
     "OLDEST_SERVER",
@@ -50,6 +51,7 @@ __all__ = [
     "Step",
     "Store",
     "StoredOffset",
+    "Tender",
     "TooSlow",
     "TopicPartition",
     "VectorSpace",

@@ -16,7 +16,7 @@ from consumer.store.model import KeyChange
 from consumer.store.session import connect, target
 
 _WRITTEN = ("SELECT", "INSERT", "UPDATE", "DELETE")
-_READ = ("generations", "schema_migrations", "chunks")
+_READ = ("generations", "segments", "schema_migrations", "chunks")
 
 _RIGHTS = """
 SELECT quote_ident(current_user), quote_ident(w.schema), quote_ident(current_database()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,7 +44,7 @@ WHERE (c.document_id, c.chunk_hash, c.occurrence) = (kept.document_id, kept.chun
 # Straight into the table: the rows cannot exist, because the document's version was the one the difference was made on.
 _INSERT = sql.SQL("""
 COPY {chunks} (document_id, chunk_hash, occurrence, chunk_no, source, source_key, content, token_count, metadata,
-               embedding, kafka_topic, kafka_partition, kafka_offset, source_committed_at)
+               embedding, kafka_topic, kafka_partition, kafka_offset, source_committed_at{segment})
 FROM STDIN (FORMAT binary)
 """)
 
@@ -76,7 +77,10 @@ def insert_chunks(
     ids: Ids,
     vectors: Mapping[bytes, np.ndarray],
 ) -> int:
-    """Copy the new rows in; how many. `vectors` holds one vector for each chunk hash of the plan."""
+    """Copy the new rows in, to the hot segment where there are segments; how many.
+
+    `vectors` holds one vector for each chunk hash of the plan.
+    """
     rows = [(write, chunk) for write in writes for chunk in write.insert]
     if not rows:
         return 0
@@ -97,7 +101,13 @@ def insert_chunks(
         elements("int8", (write.order.offset for write, _ in rows)),
         elements("timestamptz", (write.order.ts_us for write, _ in rows)),
     ]
-    with connection.cursor() as cursor, cursor.copy(_named(_INSERT, generation)) as copy:
+    hot = generation.hot_segment
+    if hot is not None:
+        columns.append(elements("int4", itertools.repeat(hot, len(rows))))
+    statement = _INSERT.format(
+        chunks=sql.Identifier(generation.chunk_table), segment=sql.SQL("" if hot is None else ", segment")
+    )
+    with connection.cursor() as cursor, cursor.copy(statement) as copy:
         for block in copy_blocks(columns):
             copy.write(block)
     return len(rows)

@@ -9,6 +9,7 @@ from typing import Any
 from psycopg import Connection, sql
 
 from consumer.errors import Stop
+from consumer.store import segments
 from consumer.store.model import Generation, VectorSpace
 
 SWITCH = "generations"  # the advisory lock that writers share and a switch takes alone
@@ -18,9 +19,10 @@ _WIDTH = {"vector": 4, "halfvec": 2}  # bytes of one dimension
 # Inline, vectors are read a third faster by an exact scan; while two rows and their updates still fit one page.
 _INLINE_BYTES = 1700
 
-_COLUMNS = "generation, state, config_hash, model, dimension, element, metric, m, ef_construction, chunk_table"
+_FIRST_COLUMNS = "generation, state, config_hash, model, dimension, element, metric, m, ef_construction, chunk_table"
+_COLUMNS = f"{_FIRST_COLUMNS}, segment_rows, hot_segment"
 _SELECT = f"SELECT {_COLUMNS} FROM generations WHERE generation = %s"  # noqa: S608
-_SELECT_LIVE = f"SELECT {_COLUMNS} FROM generations WHERE state = 'live'"  # noqa: S608
+_SELECT_LIVE = "SELECT {} FROM generations WHERE state = 'live'"
 _CONFIG = "SELECT config::text FROM generations WHERE generation = %s"
 
 # chunk_no and metadata are in no index and pages keep room, so that an edit of them is a HOT update and never touches
@@ -42,8 +44,7 @@ CREATE TABLE {chunks} (
     kafka_offset        bigint  NOT NULL,
     source_committed_at timestamptz,
     embedded_at         timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (document_id, chunk_hash, occurrence)
-) WITH (fillfactor = 50);
+    {layout};
 ALTER TABLE {chunks} ALTER COLUMN embedding SET STORAGE {storage};
 CREATE VIEW chunks AS
 SELECT source, source_key, chunk_no, content, metadata, embedding, chunk_hash AS content_hash,
@@ -51,10 +52,13 @@ SELECT source, source_key, chunk_no, content, metadata, embedding, chunk_hash AS
        kafka_topic, kafka_partition, kafka_offset, source_committed_at, embedded_at
 FROM {chunks};
 INSERT INTO generations (generation, state, config_hash, config, model, dimension, element, metric, m, ef_construction,
-                         chunk_table)
+                         chunk_table, segment_rows, hot_segment)
 VALUES ({number}, 'live', {config_hash}::bytea, {config}::jsonb, {model}, {dimension}, {element}, {metric}, {m}, {ef},
-        {table_name});
+        {table_name}, {segment_rows}, {hot});
 """)
+
+_PLAIN = sql.SQL("PRIMARY KEY (document_id, chunk_hash, occurrence)\n) WITH (fillfactor = 50)")
+_IN_SEGMENTS = sql.SQL("segment             integer NOT NULL\n) PARTITION BY LIST (segment)")
 
 
 def select(connection: Connection[Any], number: int) -> Any:
@@ -67,16 +71,19 @@ def from_row(row: tuple[Any, ...] | None) -> Generation | None:
     return Generation(*row) if row else None
 
 
-def live(connection: Connection[Any]) -> Generation | None:
-    """The live generation, None before the first `migrate`."""
-    return from_row(connection.execute(_SELECT_LIVE).fetchone())
+def live(connection: Connection[Any], *, in_segments: bool = True) -> Generation | None:
+    """The live generation, None before the first `migrate`. `in_segments` false: of tables that know of none yet."""
+    statement = _SELECT_LIVE.format(_COLUMNS if in_segments else _FIRST_COLUMNS)
+    return from_row(connection.execute(statement.encode()).fetchone())
 
 
 def first_generation(space: VectorSpace) -> sql.Composed:
     """The SQL that creates generation 1, its chunk table and the view; live at once: nothing to switch from."""
     check(space)
     name = "chunks_1"
-    return _CREATE.format(
+    hot = segments.FIRST if space.segment_rows else None
+    made = _CREATE.format(
+        layout=_IN_SEGMENTS if hot else _PLAIN,
         chunks=sql.Identifier(name),
         type=sql.SQL("{}({})").format(sql.Identifier(space.element), sql.Literal(space.dimension)),
         storage=sql.SQL("PLAIN" if space.dimension * _WIDTH[space.element] <= _INLINE_BYTES else "EXTERNAL"),
@@ -90,7 +97,10 @@ def first_generation(space: VectorSpace) -> sql.Composed:
         m=sql.Literal(space.m),
         ef=sql.Literal(space.ef_construction),
         table_name=sql.Literal(name),
+        segment_rows=sql.Literal(space.segment_rows),
+        hot=sql.Literal(hot),
     )
+    return made + segments.added(1, name, hot) if hot else made
 
 
 def check(space: VectorSpace) -> None:

@@ -1,4 +1,4 @@
-"""The vector index of a generation: built once, after the first load, without blocking writers."""
+"""Vector indexes: that of a plain chunk table is built once, after the first load, without blocking writers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Any
 from psycopg import Connection, sql
 
 from consumer.errors import Stop
+from consumer.store import generations, segments
 from consumer.store.faults import Phase, translated
 from consumer.store.model import Generation, IndexStatus
 from consumer.store.session import connect, target
 from consumer.store.truncates import lock_key
+
+OVERDUE = 5  # times the rows after which a segment is to be sealed
 
 _OPERATORS = {"cosine": "cosine_ops", "l2": "l2_ops", "ip": "ip_ops"}
 
@@ -31,7 +34,7 @@ LEFT JOIN pg_stat_progress_create_index AS p ON p.index_relid = wanted.oid
 
 # Only the owner may create an index on a table.
 _OWNER = """
-SELECT pg_get_userbyid(relowner), pg_has_role(current_user, relowner, 'USAGE')
+SELECT pg_get_userbyid(relowner), pg_has_role(current_user, relowner, 'USAGE'), pg_get_userbyid(relowner) = current_user
 FROM pg_class WHERE oid = to_regclass(%s)
 """
 
@@ -45,9 +48,17 @@ SELECT set_config('maintenance_work_mem', greatest(
 """
 
 _CREATE = sql.SQL(
-    "CREATE INDEX CONCURRENTLY {index} ON {chunks} USING hnsw (embedding {operators})"
+    "CREATE INDEX {concurrently} {index} ON {chunks} USING hnsw (embedding {operators})"
     " WITH (m = {m}, ef_construction = {ef})"
 )
+
+# The progress of the segment that is indexed just now.
+_BUILDING = """
+SELECT p.phase, coalesce(nullif(p.tuples_done, 0), p.blocks_done), coalesce(nullif(p.tuples_total, 0), p.blocks_total)
+FROM pg_stat_progress_create_index AS p JOIN pg_inherits AS h ON h.inhrelid = p.relid
+WHERE h.inhparent = to_regclass(%(chunks)s)
+LIMIT 1
+"""
 
 
 def build_index(dsn: str, schema: str, generation: Generation) -> IndexStatus:
@@ -58,21 +69,19 @@ def build_index(dsn: str, schema: str, generation: Generation) -> IndexStatus:
     """
     where = target(dsn, schema)
     with translated(where.where, Phase.MIGRATE), connect(where, 0) as connection:
-        row = connection.execute("SELECT pg_try_advisory_lock(%s::bigint)", [_lock(schema, generation)]).fetchone()
         # The lock goes with its session: a killed build leaves none behind.
-        if row == (True,) and status(connection, schema, generation).state != "ready":
-            _become_owner(connection, generation)
-            leftover = sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(_name(generation)))
-            connection.execute(leftover)
-            connection.execute(_MEMORY, [f'"{generation.chunk_table}"'])
-            connection.execute(_statement(generation))
+        if lock(connection, schema, generation) and status(connection, schema, generation).state != "ready":
+            become_owner(connection, generation)
+            create(connection, generation, generation.chunk_table)
         return status(connection, schema, generation)
 
 
 def status(connection: Connection[Any], schema: str, generation: Generation) -> IndexStatus:
     """Whether the index is there, and how far a build is."""
-    named = {"name": f'"{_name(generation)}"', "key": _lock(schema, generation)}
+    named = {"name": f'"{_name(generation.chunk_table)}"', "key": _lock(schema, generation)}
     building, valid, phase, done, total = connection.execute(_STATUS, named).fetchone() or (None,) * 5
+    if generation.segment_rows:
+        return _status_of_segments(connection, generation, bool(building))
     if valid:
         return IndexStatus("ready")
     if building:
@@ -80,27 +89,56 @@ def status(connection: Connection[Any], schema: str, generation: Generation) -> 
     return IndexStatus("missing" if valid is None else "invalid")
 
 
-def _become_owner(connection: Connection[Any], generation: Generation) -> None:
+def lock(connection: Connection[Any], schema: str, generation: Generation) -> bool:
+    """Be the one that makes indexes, for as long as the connection lives. False: another one is."""
+    row = connection.execute("SELECT pg_try_advisory_lock(%s::bigint)", [_lock(schema, generation)]).fetchone()
+    return row == (True,)
+
+
+def become_owner(connection: Connection[Any], generation: Generation, *, itself: bool = False) -> None:
+    """Be one that may index the table; the owner `itself` where tables are to be made that belong to it."""
     row = connection.execute(_OWNER, [f'"{generation.chunk_table}"']).fetchone()
     if row is None:
         raise Stop(f"The table {generation.chunk_table} is missing.", "", "Run `embed-consumer migrate`.")
-    owner, is_mine = row
-    if not is_mine:
+    owner, may_index, is_owner = row
+    if not (is_owner if itself else may_index):
         connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
 
 
-def _statement(generation: Generation) -> sql.Composed:
+def create(connection: Connection[Any], generation: Generation, table: str, *, concurrently: bool = True) -> None:
+    """Index a table, in place of what an interrupted build has left of it. `concurrently`: while others write to it."""
+    leftover = sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(_name(table)))
+    connection.execute(leftover)
+    connection.execute(_MEMORY, [f'"{table}"'])
+    connection.execute(_statement(generation, table, concurrently))
+
+
+def _status_of_segments(connection: Connection[Any], generation: Generation, locked: bool) -> IndexStatus:
+    """One that has taken far more rows than it should lacks its index, too: nobody has sealed it."""
+    current = generations.from_row(generations.select(connection, generation.number).fetchone()) or generation
+    hot, most = current.hot_segment or 0, OVERDUE * (current.segment_rows or 0)
+    found = [segment for segment in segments.read(connection, generation) if segment.attached]
+    indexed = sum(segment.indexed for segment in found)
+    if not any(s.live > most if s.number == hot else s.number < hot and not s.indexed for s in found):
+        return IndexStatus("ready", segments=indexed)
+    progress = connection.execute(_BUILDING, {"chunks": f'"{generation.chunk_table}"'}).fetchone()
+    phase, done, total = progress or (None, None, None)
+    return IndexStatus("building" if locked else "missing", phase, done, total, segments=indexed)
+
+
+def _statement(generation: Generation, table: str, concurrently: bool) -> sql.Composed:
     return _CREATE.format(
-        index=sql.Identifier(_name(generation)),
-        chunks=sql.Identifier(generation.chunk_table),
+        concurrently=sql.SQL("CONCURRENTLY" if concurrently else ""),
+        index=sql.Identifier(_name(table)),
+        chunks=sql.Identifier(table),
         operators=sql.Identifier(f"{generation.element}_{_OPERATORS[generation.metric]}"),
         m=sql.Literal(generation.m),
         ef=sql.Literal(generation.ef_construction),
     )
 
 
-def _name(generation: Generation) -> str:
-    return f"{generation.chunk_table}_hnsw"
+def _name(table: str) -> str:
+    return f"{table}_hnsw"
 
 
 def _lock(schema: str, generation: Generation) -> int:

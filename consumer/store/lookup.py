@@ -69,7 +69,9 @@ def details(
 ) -> dict[int, StoredDetail]:
     """Fields and chunk rows of one moment, by document id."""
     ids = [Array("int8", document_ids)]
-    with snapshot(connection):
+    # Segments that are merged in between would take their rows out of this snapshot's sight.
+    locked = (generation.chunk_table,) if generation.segment_rows else ()
+    with snapshot(connection, locked):
         documents = connection.execute(_DETAIL, ids, binary=True)
         rows = connection.execute(_CHUNKS.format(chunks=sql.Identifier(generation.chunk_table)), ids, binary=True)
     chunks: dict[int, list[StoredChunk]] = {}

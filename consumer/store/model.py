@@ -20,7 +20,8 @@ class VectorSpace:
     """What this process would write: a generation is created from it, or compared with it.
 
     `description` is what `config_hash` was computed from (model, revision, weights, prompts, …), JSON values only: it
-    is stored so that a later difference can be named key by key.
+    is stored so that a later difference can be named key by key. `segment_rows`, as in `Generation`, makes no vector
+    another one.
     """
 
     config_hash: bytes
@@ -31,11 +32,16 @@ class VectorSpace:
     metric: Metric = "cosine"
     m: int = 16
     ef_construction: int = 64
+    segment_rows: int | None = None
 
 
 @dataclass(frozen=True)
 class Generation:
-    """One stored vector space and the chunk table that holds it."""
+    """One stored vector space and the chunk table that holds it.
+
+    `segment_rows`: the table is in segments, and the hot one is sealed when it has so many rows; None: one plain table.
+    `hot_segment` takes the new rows, as of when this was read: only what a transaction has read itself counts.
+    """
 
     number: int
     state: Literal["building", "live", "retired"]
@@ -47,6 +53,8 @@ class Generation:
     m: int
     ef_construction: int
     chunk_table: str
+    segment_rows: int | None = None
+    hot_segment: int | None = None
 
 
 class TopicPartition(NamedTuple):
@@ -213,12 +221,17 @@ class SearchHit:
 
 @dataclass(frozen=True)
 class IndexStatus:
-    """The vector index of a generation. `done` and `total` count the unit of `phase`, None where not visible."""
+    """The vector index of a generation. `done` and `total` count the unit of `phase`, None where not visible.
+
+    `segments`: how many have an index; None where the table is not in segments. "ready" then means that no sealed one
+    lacks it; the hot one never has any.
+    """
 
     state: Literal["missing", "building", "invalid", "ready"]
     phase: str | None = None
     done: int | None = None
     total: int | None = None
+    segments: int | None = None
 
 
 @dataclass(frozen=True)

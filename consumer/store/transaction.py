@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from psycopg import Connection
+from psycopg import Connection, sql
 
 from consumer.errors import Stop
 from consumer.planning import Advance, DocumentWrite, Plan
@@ -172,9 +172,11 @@ def _empty(
 
 
 @contextmanager
-def snapshot(connection: Connection[Any]) -> Iterator[None]:
-    """Several reads of one moment, sent in one go."""
+def snapshot(connection: Connection[Any], locked: Sequence[str] = ()) -> Iterator[None]:
+    """Several reads of one moment, sent in one go; that moment is after these tables could be `locked` for reading."""
     with connection.pipeline():
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        for table in locked:
+            connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.Identifier(table)))
         yield
         connection.execute("COMMIT")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
+from math import inf
 from typing import Any
 
 import msgspec
@@ -21,7 +23,19 @@ from consumer.planning import (
     Truncate,
     document_key,
 )
-from consumer.store import Applied, Conflict, DataFault, Fenced, Generation, Outcome, Selector, TopicPartition, Wanted
+from consumer.store import (
+    Applied,
+    Conflict,
+    DataFault,
+    Fenced,
+    Generation,
+    Outcome,
+    Selector,
+    Tender,
+    TopicPartition,
+    VectorSpace,
+    Wanted,
+)
 from tests.integration.postgres import throwaway_postgres
 from tests.integration.store_bench import (
     EPOCH_US,
@@ -57,6 +71,19 @@ class Real(Bench):
 
     def texts(self, number: int) -> list[str]:
         return [row["content"] for row in self.chunks(number)]
+
+
+class InSegments(Real):
+    """The real store, each row of which soon lies in another part."""
+
+    def __init__(self, dsn: str, migrator: str, admin: str, space: VectorSpace) -> None:
+        super().__init__(dsn, migrator, admin, replace(space, segment_rows=1))
+        self.tender = Tender(dsn, self.schema, self.generation, quiet_seconds=inf)
+
+    def apply(self, *writes: DocumentWrite, **changes: Any) -> Outcome:
+        outcome = super().apply(*writes, **changes)
+        self.tender.tend()
+        return outcome
 
 
 class StandIn:
@@ -97,12 +124,13 @@ def server() -> Iterator[str]:
         yield dsn
 
 
-@pytest.fixture(params=["real", "stand-in"])
+@pytest.fixture(params=["real", "in segments", "stand-in"])
 def bench(request: pytest.FixtureRequest) -> Iterator[Either]:
     if request.param == "stand-in":
         yield StandIn()
         return
-    real = Real.on(request.getfixturevalue("server"))
+    kind = InSegments if request.param == "in segments" else Real
+    real = kind.on(request.getfixturevalue("server"))
     yield real
     real.store.close()
 

@@ -15,7 +15,7 @@ from psycopg.conninfo import make_conninfo
 
 from consumer.errors import Exit, Retry, Stop
 from consumer.local.versions import ROLES
-from consumer.store import Applied, Store, VectorSpace, Wanted, build_index, migrate, pending
+from consumer.store import Applied, Store, Tender, VectorSpace, Wanted, build_index, migrate, pending
 from consumer.store.truncates import lock_key
 from tests.integration.postgres import BINARIES
 from tests.integration.store_bench import GROUP, SPACE, TOPIC, VECTORS, chunk, other_space, plan, write
@@ -235,14 +235,17 @@ def test_a_login_that_is_refused_stops_and_an_absent_server_is_a_retry(server: s
     assert "canary" not in str(unreadable.value)
 
 
-def test_the_roles_of_ops_have_what_they_need_and_no_more(server: str) -> None:
+def roles_of_ops(server: str) -> dict[str, str]:
+    """The DSN of each role, made as ops/postgres makes them."""
     secrets = dict.fromkeys(ROLES.values(), "secret")
     for script in ("10-roles.sql", "30-store.sql"):
         psql(server, (ROOT / "ops" / "postgres" / script).read_text(), **secrets)
-    as_role = {
-        role: make_conninfo(server, dbname="vectors", user=role)
-        for role in ("embedding_migrator", "embedder", "embedding_reader")
-    }
+    names = ("embedding_migrator", "embedder", "embedding_reader")
+    return {role: make_conninfo(server, dbname="vectors", user=role) for role in names}
+
+
+def test_the_roles_of_ops_have_what_they_need_and_no_more(server: str) -> None:
+    as_role = roles_of_ops(server)
     migrate(as_role["embedding_migrator"], "embedding", SPACE)
 
     with Store(as_role["embedder"], "embedding") as writer:
@@ -280,3 +283,41 @@ def test_the_roles_of_ops_have_what_they_need_and_no_more(server: str) -> None:
     rows(as_role["embedding_migrator"], "DROP INDEX embedding.chunks_1_hnsw")
     with pytest.raises(Stop, match=r"store\.migrator_dsn"):
         build_index(as_role["embedding_reader"], "embedding", generation)
+
+
+def test_segments_belong_to_the_owner_and_serve_every_role(server: str) -> None:
+    as_role, space = roles_of_ops(server), other_space(segment_rows=2)
+    migrate(as_role["embedding_migrator"], "parts", space)
+    with Store(as_role["embedder"], "parts") as writer:
+        generation = writer.live_generation(space)
+        for number in range(1, 9, 2):
+            outcome = writer.apply(plan(*(write(n, insert=(chunk(f"{n}"),)) for n in (number, number + 1))), VECTORS)
+            assert isinstance(outcome, Applied)
+            done: list[str] = []
+            Tender(as_role["embedder"], "parts", generation).tend(done.append)
+    assert done[-1] == "merged segments 1, 2, 3, 4 into 6"
+    owners = "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'parts'"
+    assert rows(server_of(as_role), owners) == [("embedding_migrator",)]
+    with Store(as_role["embedding_reader"], "parts") as reader:
+        assert len(reader.search(generation, VECTORS[b"x"], 20)) == 8
+        assert reader.index_status(generation).segments == 1
+    assert len(rows(as_role["embedding_reader"], "SELECT content FROM parts.chunks")) == 8
+
+
+def server_of(as_role: dict[str, str]) -> str:
+    return make_conninfo(as_role["embedding_migrator"], user="postgres")
+
+
+def test_a_store_from_before_segments_stays_one_plain_table(database: str) -> None:
+    migrate(database, "embedding", SPACE)
+    rows(
+        database,
+        "SET search_path TO embedding; DROP TABLE segments; DELETE FROM schema_migrations WHERE version = 5;"
+        " ALTER TABLE generations DROP COLUMN segment_rows, DROP COLUMN hot_segment",
+    )
+    wanted = other_space(segment_rows=100)
+    assert [step.name for step in migrate(database, "embedding", wanted)] == ["0005_segments"]
+    with Store(database, "embedding") as store:
+        assert store.live_generation(wanted).segment_rows is None
+        assert isinstance(store.apply(plan(write(1, insert=(chunk("a"),))), VECTORS), Applied)
+        assert len(store.search(store.live_generation(wanted), VECTORS[b"x"], 5)) == 1

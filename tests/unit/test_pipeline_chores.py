@@ -32,6 +32,22 @@ def loaded(build: Callable[[], bool]) -> tuple[Chores, Telemetry]:
     return Chores(store, nothing, told, [table()], nothing, lambda: None, build, index_again_seconds=0.0), told
 
 
+def test_a_table_in_segments_is_tended_before_everything_is_read_and_for_ever() -> None:
+    told = Telemetry(Metrics(60.0), {TOPIC: table()})
+    told.positions({(TOPIC, 0): Held("id", 1, 0, 0, 0, 0, 9, 0)})
+    begun, store, nothing = [Event(), Event(), Event()], Quiet(), None
+
+    def tend() -> bool:
+        next(event for event in begun if not event.is_set()).set()
+        return False
+
+    arguments: list[Any] = [store, nothing, told, [table()], nothing, lambda: None, tend]
+    loading = Chores(*arguments, index_again_seconds=0.0)
+    assert not wait_until_built_again(loading, begun, 0, rounds=50)
+    work = Chores(*arguments, index_again_seconds=0.0, index_while_loading=True)
+    assert wait_until_built_again(work, begun, 1)
+
+
 def wait_until_built_again(work: Chores, begun: list[Event], number: int, *, rounds: int = 3000) -> bool:
     """Whether a build of this number begins; asks as the main loop does, a hundred `rounds` a second."""
     for _ in range(rounds):
