@@ -141,8 +141,8 @@ def _missing(connection: Connection[Any], schema: str, space: VectorSpace | None
     wanting = _unapplied(connection) if has_history else shipped()
     bodies += [(f"{m.version:04}_{m.name}", _recorded(m)) for m in wanting]
     live = None
-    if has_history and not _lacks(wanting, 1):
-        live = generations.live(connection, in_segments=not _lacks(wanting, 4))
+    if has_history and not _lacks(wanting, "tables"):
+        live = generations.live(connection, in_segments=not _lacks(wanting, "segments"))
     if space is not None and live is not None:
         generations.require_same(connection, live, space)
     elif space is not None:
@@ -153,8 +153,8 @@ def _missing(connection: Connection[Any], schema: str, space: VectorSpace | None
     ]
 
 
-def _lacks(wanting: list[Migration], version: int) -> bool:
-    return any(migration.version == version for migration in wanting)
+def _lacks(wanting: list[Migration], name: str) -> bool:
+    return any(migration.name == name for migration in wanting)
 
 
 def _recorded(migration: Migration) -> sql.Composed:

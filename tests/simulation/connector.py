@@ -84,6 +84,7 @@ class Connector:
     random: Random
     complete_from: int = 0
     junk: float = 0.0
+    junk_deletes: bool = True
     gaps: float = 0.0
     bare: float = 0.0
     noise: float = 0.0
@@ -134,7 +135,7 @@ class Connector:
         complete = self._complete(change)
         sequence = [str(change.sequence[0]) if complete else None, str(change.sequence[1])]
         value, junk = envelope(change.op, key, change.row, change.ts_us, sequence, change.left_out), False
-        if key and random.random() < self.junk:
+        if key and random.random() < self.junk and (self.junk_deletes or change.op != "d"):
             value, junk = b"junk", True
         delivery = Delivery(partition, 0, change.op, key, change.number, not change.left_out, junk, complete)
         bare = change.op == "d" and change.other_key is None and not junk and random.random() < self.bare

@@ -55,7 +55,8 @@ class Simulation:
         self._grown = False
         grows = random.random() < 0.25
         if grows:
-            connector.bare = 0.0  # a tombstone alone cannot delete what has moved to another partition
+            # A tombstone alone, or behind a delete that cannot be read, deletes nothing across partitions.
+            connector.bare, connector.junk_deletes = 0.0, False
         rates: dict[Callable[[], None], float] = {
             self._write: 5,
             self._deliver: 6,
