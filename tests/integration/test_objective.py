@@ -75,7 +75,7 @@ def _stall(world: World, load: Workload, seconds: float, spread: float) -> None:
 def test_the_ratio_is_that_of_source_commits_and_transactions(world: World) -> None:
     """Many changes wait in a stall; the error allowed is a tenth of a percentage point. None is applied at an age so
     near the threshold that the log, which is milliseconds behind the database, could not tell."""
-    ratio, truth, events = ratio_and_truth(world, threshold=2.0, calm=150, stalls=1, spread=0.4)
+    ratio, truth, events = ratio_and_truth(world, threshold=2.0, calm=150, stalls=1, spread=0.25)
     print(f"{events} events, ratio {ratio:.5f}, truth {truth:.5f}")
     assert 0 < truth < 1, "the stall made a difference"
     assert abs(ratio - truth) <= 0.001
