@@ -8,13 +8,13 @@ model is the tests' tiny one: the memory of a real one is the group `memory`.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-from confluent_kafka import Producer
 
+from benchmarks.drain import MIB, Raw, produce
 from benchmarks.figures import Figure, slope
 from consumer.local import Endpoints
 from tests.envelopes import change, row
@@ -23,7 +23,6 @@ from tests.world import World
 
 SMALL, LARGE = 200_000, 2_000_000
 KEYS = 20
-MIB = 2**20
 WITHIN = 3600.0  # seconds
 _MARK = "@@@@@@@"
 
@@ -40,7 +39,7 @@ def measure(endpoints: Endpoints, folder: Path, small: int = SMALL, large: int =
         for table, suffix, events in zip(tables, ("a", "b"), (small, large), strict=True):
             world.tables = [table]
             world.create_topic(suffix)
-            _produce(world, suffix, events)
+            produce(world, _records(events), suffix, compression="none")
             world.migrate()
             began = time.monotonic()
             samples = _catch_up(world, suffix, events)
@@ -64,22 +63,13 @@ def measure(endpoints: Endpoints, folder: Path, small: int = SMALL, large: int =
     ]
 
 
-def _produce(world: World, suffix: str, events: int) -> None:
-    """Into partition 0 of the table's topic."""
+def _records(events: int) -> Iterator[Raw]:
+    """All in partition 0."""
     texts = [change(row(number, f"text {_MARK}", filler="x" * 900)) for number in range(KEYS)]
     parts = [(key, *(value or b"").partition(_MARK.encode())[::2]) for key, value in texts]
-    producer = Producer({"bootstrap.servers": world.endpoints.bootstrap_servers, "linger.ms": 20, "acks": 1})
     for number in range(events):
         key, head, tail = parts[number % KEYS]
-        while True:
-            try:
-                producer.produce(world.topic(suffix), value=head + b"%07d" % number + tail, key=key, partition=0)
-                break
-            except BufferError:
-                producer.poll(0.1)
-    left = producer.flush(300)
-    if left:
-        raise RuntimeError(f"{left} events were not taken by the broker")
+        yield key, head + b"%07d" % number + tail, 0
 
 
 class Sample(NamedTuple):

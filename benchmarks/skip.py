@@ -9,14 +9,11 @@ store to the last; `cpu_us` is the client's processor time of an event, which ot
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import psutil
-from confluent_kafka import Producer
-
 from benchmarks.decode import event_of
+from benchmarks.drain import Raw, produce, work_off
 from benchmarks.figures import Figure
 from consumer.local import Endpoints
 from tests.command import CommandProcess
@@ -36,15 +33,13 @@ def measure(endpoints: Endpoints, folder: Path, documents: int = DOCUMENTS) -> S
     world.create_topic(partitions=PARTITIONS)
     world.migrate()
     try:
-        _produce(world, "c", documents, 0)
-        load, _ = _work_off(world, 1, documents)
-        _produce(world, "u", documents, 1)
-        one, cpu_us = _work_off(world, 1, documents)
-        _produce(world, "u", documents, 2)
-        two, _ = _work_off(world, 2, documents)
+        load = work_off(world, produce(world, _records("c", documents, 0))).per_s
+        alone = work_off(world, produce(world, _records("u", documents, 1)))
+        two = work_off(world, produce(world, _records("u", documents, 2)), 2).per_s
         seconds, rows = _restart(world)
     finally:
         world.close()
+    one = alone.per_s
     return [
         Figure(
             "skip_events_per_s",
@@ -53,25 +48,11 @@ def measure(endpoints: Endpoints, folder: Path, documents: int = DOCUMENTS) -> S
             "the same rows' first load, without chunks",
             round(one / load, 2),
         ),
-        Figure("skip_cpu_us", round(cpu_us, 2), "us of client CPU an event"),
+        Figure("skip_cpu_us", round(alone.cpu_us, 2), "us of client CPU an event"),
         Figure("skip_two_processes_ratio", round(two / one, 2), "times", "one process", round(two / one, 2)),
         Figure("skip_restart_s", round(seconds, 1), "s from start to all partitions at their end"),
         Figure("skip_restart_rows_read", rows, "rows of documents read by it"),
     ]
-
-
-def _work_off(world: World, processes: int, events: int) -> tuple[float, float]:
-    """Start consumers on what lies in the topic: events a second, and microseconds of their CPU an event."""
-    before = _applied(world)
-    with ExitStack() as running:
-        clients = [_measured(running.enter_context(world.consumer())) for _ in range(processes)]
-        world.until(lambda: _applied(world) > before, timeout=600)
-        began, first, spent = time.perf_counter(), _applied(world), _cpu(clients)
-        world.until(lambda: _applied(world) >= before + events, timeout=3600)
-        seconds = time.perf_counter() - began
-        done = before + events - first
-        cpu = _cpu(clients) - spent
-    return done / seconds, cpu / done * 1e6
 
 
 def _restart(world: World) -> tuple[float, int]:
@@ -97,30 +78,7 @@ def _reads(world: World) -> int:
     return int(world.store(counted, [world.name])[0]["n"])
 
 
-def _applied(world: World) -> int:
-    rows = world.store("SELECT sum(next_offset)::bigint AS n FROM offsets WHERE topic = %s", [world.topic()])
-    return int(rows[0]["n"] or 0)
-
-
-def _measured(process: CommandProcess) -> psutil.Process:
-    return psutil.Process(process.pid)
-
-
-def _cpu(clients: Sequence[psutil.Process]) -> float:
-    return sum(client.cpu_times().user + client.cpu_times().system for client in clients)
-
-
-def _produce(world: World, op: str, count: int, change: int) -> None:
-    producer = Producer(
-        {"bootstrap.servers": world.endpoints.bootstrap_servers, "linger.ms": 20, "compression.type": "lz4"}
-    )
+def _records(op: str, count: int, change: int) -> Iterator[Raw]:
     for number in range(count):
         key, value = event_of(number, op, change)
-        while True:
-            try:
-                producer.produce(world.topic(), value=value, key=key, partition=number % PARTITIONS)
-                break
-            except BufferError:
-                producer.poll(0.1)
-        producer.poll(0)
-    assert producer.flush(120) == 0
+        yield key, value, number % PARTITIONS

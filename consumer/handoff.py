@@ -42,10 +42,13 @@ class Handoff:
 
     # --- the polling thread
 
-    def serve(self) -> None:
-        """Tell the source what is stored, and answer the worker; every round."""
+    def tell(self) -> None:
+        """Let the source know what is stored."""
         while not self._committed.empty():
             self._stored(self._committed.get())
+
+    def answer(self) -> None:
+        """Give the worker what it asked for, if it did."""
         if self._asked.is_set():
             self._asked.clear()
             self._answers.put(self._take_idle())

@@ -161,7 +161,7 @@ def run(
 
     def nearly_done() -> None:  # the next owner need not embed again what is about to be stored
         wait([job] if job is not None else [], REVOKE_SECONDS)
-        handoff.serve()
+        handoff.tell()
 
     source.before_revoke = nearly_done
     with Worker() as worker:
@@ -174,7 +174,8 @@ def run(
                     source.poll(0.005 if job else 0.2)
                 tick()
                 alive, done = worker.alive, job is not None and job.done()
-                handoff.serve()
+                handoff.tell()
+                handoff.answer()
                 if not (alive or done):
                     raise RuntimeError("The worker's thread has died.")
                 if job is not None and done:

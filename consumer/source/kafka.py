@@ -64,7 +64,7 @@ class KafkaSource:
         self.identity = Identity(broker, topics)
         self._waiting: set[Partition] = set()  # assigned, not acquired
         self._acquire_at = 0.0
-        self._paused: set[Partition] = set()  # those that fill the buffer
+        self._paused: frozenset[Partition] = frozenset()  # those that fill the buffer
         self._full_since: float | None = None
         self._fault: Exception | None = None
         self._fences: dict[Partition, list[float]] = {}
@@ -90,8 +90,7 @@ class KafkaSource:
         `consume(n, t)` would wait for n messages or the whole of t; one `poll` and a `consume` without waiting do not.
         """
         self._full_since = None
-        if self._paused:
-            self._pause(set())
+        self._pause(frozenset())
         self._read(timeout, self.holdings.room)
 
     def hold(self) -> None:
@@ -272,8 +271,10 @@ class KafkaSource:
         for name in names:
             self._to_commit.pop(name, None)
 
-    def _pause(self, greedy: set[Partition]) -> None:
+    def _pause(self, greedy: frozenset[Partition]) -> None:
         """Let these wait, and no others but those that are not acquired."""
+        if greedy == self._paused:
+            return
         ours = {(p.topic, p.partition) for p in self._consumer.assignment()} - self._waiting
         self._consumer.pause([TopicPartition(*place) for place in (greedy - self._paused) & ours])
         self._consumer.resume([TopicPartition(*place) for place in (self._paused - greedy) & ours])

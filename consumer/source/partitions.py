@@ -38,6 +38,7 @@ class Holdings:
         self._max_events, self._max_bytes = max_events, max_bytes
         self._buffer: list[Record] = []
         self._bytes = 0
+        self._greedy: frozenset[Partition] | None = None  # of the buffer as it is: asked a hundred times a second
         self.held: dict[Partition, Held] = {}
 
     @property
@@ -45,14 +46,17 @@ class Holdings:
         """Whether the next batch has all it may have."""
         return len(self._buffer) >= self._max_events or self._bytes >= self._max_bytes
 
-    def greedy(self) -> set[Partition]:
+    def greedy(self) -> frozenset[Partition]:
         """Who fills the buffer: partitions that have an even share of it, or more."""
-        count, size = Counter[Partition](), Counter[Partition]()
-        for record in self._buffer:
-            count[record.topic, record.partition] += 1
-            size[record.topic, record.partition] += record.size
-        n = len(self.held)
-        return {p for p in count if n * count[p] >= self._max_events or n * size[p] >= self._max_bytes}
+        if self._greedy is None:
+            count, size = Counter[Partition](), Counter[Partition]()
+            for record in self._buffer:
+                count[record.topic, record.partition] += 1
+                size[record.topic, record.partition] += record.size
+            n = len(self.held) or 1
+            full, large = self._max_events / n, self._max_bytes / n
+            self._greedy = frozenset(p for p in count if count[p] >= full or size[p] >= large)
+        return self._greedy
 
     @property
     def room(self) -> int:
@@ -88,6 +92,7 @@ class Holdings:
         held.last = record
         self._buffer.append(record)
         self._bytes += record.size
+        self._greedy = None
 
     def reached_end(self, partition: Partition, offset: int) -> None:
         """The broker says that nothing stands between what was fetched and `offset`, the partition's end."""
@@ -132,3 +137,4 @@ class Holdings:
     def _keep(self, records: Iterable[Record]) -> None:
         self._buffer = list(records)
         self._bytes = sum(record.size for record in self._buffer)
+        self._greedy = None
