@@ -87,9 +87,14 @@ def _last(world: Trial) -> str:
 
 
 def _to_null(world: Trial) -> str:
-    """A text that becomes NULL leaves the index."""
-    world.run("UPDATE {} SET body = NULL WHERE number = %s", [FIRST + 40])
-    return _settled(world, 204, lambda found: not any(found.get(FIRST + 40, [])), "the former text is still found")
+    """A text that becomes NULL leaves the index, and its vector too."""
+    row = FIRST + 40
+    former = world.vectors_of(row)
+    world.run("UPDATE {} SET body = NULL WHERE number = %s", [row])
+    _settled(world, 204, lambda found: not any(found.get(row, [])), "the former text is still found")
+    if any(vector in former for vector in world.vectors_of(row)):
+        raise Wrong("the row is still found by the vector of its former text")
+    return ""
 
 
 def _poison(world: Trial) -> str:

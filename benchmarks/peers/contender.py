@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, LiteralString
+from typing import ClassVar, LiteralString
 
-import psycopg
 from psycopg import sql
 
 from consumer.local import Endpoints, Stack
@@ -101,8 +101,9 @@ class Contender(ABC):
         """Why it cannot be run here; empty if it can."""
         return ""
 
-    def source(self, *statements: sql.Composed | sql.SQL | LiteralString, values: Any = None) -> None:
-        """Run statements on the source as one transaction."""
-        with psycopg.connect(self.source_dsn) as connection:
-            for statement in statements:
-                connection.execute(statement, values)
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

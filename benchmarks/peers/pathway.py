@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
-from benchmarks.peers.contender import DATABASE
+from benchmarks.peers import source
 from benchmarks.peers.in_process import InProcess
-from consumer.local import connect, resource
 
 COMMIT_MS = 20
 
@@ -42,52 +38,20 @@ class Pathway(InProcess):
     def environment(self) -> Mapping[str, str]:
         return {
             "BOOTSTRAP": self.site.endpoints.bootstrap_servers,
-            "TOPIC": f"{self.table}.public.{self.table}",
+            "TOPIC": source.topic(self.site),
             "GROUP": self.table,
             "COMMIT_MS": str(COMMIT_MS),
         }
 
     def prepare(self) -> None:
         target = sql.SQL("CREATE TABLE {} (number bigint PRIMARY KEY, content text, embedding vector(384))")
-        publication = sql.SQL("CREATE PUBLICATION {} FOR TABLE {}")
         # Without the former row in an update it ends: "got a second insertion of a row".
         whole = sql.SQL("ALTER TABLE {} REPLICA IDENTITY FULL")
         with psycopg.connect(self.site.admin, autocommit=True) as connection:
             connection.execute(target.format(sql.Identifier(f"{self.table}_pw")))
             connection.execute(whole.format(sql.Identifier(self.table)))
-            connection.execute(publication.format(sql.Identifier(self.table), sql.Identifier(self.table)))
-        login = conninfo_to_dict(self.site.admin)
-        config = json.loads(resource("connectors/postgres-json.json").read_text(encoding="utf-8"))
-        changed = {
-            "database.dbname": DATABASE,
-            "database.user": str(login["user"]),
-            "database.password": str(login["password"]),
-            "topic.prefix": self.table,
-            "slot.name": self.table,
-            "publication.name": self.table,
-            "value.converter.schemas.enable": "true",
-            "key.converter.schemas.enable": "true",
-            "topic.creation.default.partitions": "1",
-        }
-        connect.register(self.site.endpoints.connect_url, self.table, config | changed, self._log)
+        source.register(self.site, {})
 
     def close(self) -> None:
         super().close()
-        connect.unregister(self.site.endpoints.connect_url, self.table, self._log)
-        drop_slot(self.site.admin, self.table)
-        with psycopg.connect(self.site.admin, autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(self.table)))
-
-    @property
-    def _log(self) -> Path:
-        return self.site.stack.layout.log("connect")
-
-
-def drop_slot(dsn: str, name: str) -> None:
-    """Ends who reads it, and drops it."""
-    ended = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = %s AND active"
-    drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = %s AND NOT active"
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        while connection.execute("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", [name]).fetchone():
-            connection.execute(ended, [name])
-            connection.execute(drop, [name])
+        source.unregister(self.site)

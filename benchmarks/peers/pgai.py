@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
 from benchmarks.peers import environments
-from benchmarks.peers.contender import Contender, Site
+from benchmarks.peers.contender import Contender, Site, free_port
 from benchmarks.peers.environments import Program
 
 PEER = "pgai"
@@ -38,7 +37,7 @@ class Pgai(Contender):
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._port = _free_port()
+        self._port = free_port()
         self._counts = site.folder / "embedded"
         self._counts.touch()
         served = [sys.executable, "-m", "benchmarks.peers.server", str(self._port), str(self._counts)]
@@ -107,12 +106,6 @@ class Pgai(Contender):
     @classmethod
     def missing(cls) -> str:
         return environments.not_installed(PEER)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _until_served(url: str) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import psycopg
 from psycopg import sql
 
-from benchmarks.peers import environments
+from benchmarks.peers import environments, source
 from benchmarks.peers.in_process import InProcess
-from benchmarks.peers.pathway import drop_slot
 
 
 class PyDebeziumAI(InProcess):
@@ -38,12 +36,8 @@ class PyDebeziumAI(InProcess):
         return {"JAVA_HOME": str(next(java, ""))}
 
     def prepare(self) -> None:
-        publication = sql.SQL("CREATE PUBLICATION {} FOR TABLE {}")
-        with psycopg.connect(self.site.admin, autocommit=True) as connection:
-            connection.execute(publication.format(sql.Identifier(self.table), sql.Identifier(self.table)))
+        source.publish(self.site)
 
     def close(self) -> None:
         super().close()
-        drop_slot(self.site.admin, self.table)
-        with psycopg.connect(self.site.admin, autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP PUBLICATION IF EXISTS {}").format(sql.Identifier(self.table)))
+        source.withdraw(self.site)

@@ -1,10 +1,10 @@
-"""`python -m benchmarks.peers.table FILE… > …`: the Markdown table of measured runs, medians over the rounds."""
+"""`python -m benchmarks.peers.table FILE… > …`: the Markdown tables of measured runs, medians over the rounds."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,40 +25,74 @@ LONG = (
     ("long_edit_s", "one text edited at its beginning: fresh, s"),
     ("long_edit_embedded", "chunks embedded for it"),
 )
+# Figure, how it is called, and how many times as long the best peer shall need.
+GOALS = (
+    ("load_s", "first load", 2),
+    ("edits_s", "1 % of the texts edited: all fresh", 4),
+    ("single_edit_s", "one text edited: fresh", 4),
+)
 
 
 def markdown(runs: Sequence[Run]) -> str:
-    """All tables there are runs for: speed, long texts, right or wrong."""
+    """All tables there are runs for: speed, goals, long texts, right or wrong, and who did not run."""
     parts = []
-    for size in sorted({run["rows"] for run in runs if run["kind"] == "short" and "rows" in run}):
-        parts += _speed(f"{size:,} rows of about 60 words", _of(runs, "short", size), SPEED)
-    for size in sorted({run["rows"] for run in runs if run["kind"] == "long" and "rows" in run}):
+    for size in sorted({run["rows"] for run in runs if run["kind"] == "short"}):
+        found = _of(runs, "short", size)
+        parts += _speed(f"{size:,} rows of about 60 words", found, SPEED) + _goals(f"{size:,} rows", found)
+    for size in sorted({run["rows"] for run in runs if run["kind"] == "long"}):
         parts += _speed(f"{size:,} texts of 1,200 words", _of(runs, "long", size), LONG)
-    if judged := [run for run in runs if run["kind"] == "cases"]:
+    if judged := [run for run in runs if run["kind"] == "cases" and "not_run" not in run]:
         parts += _verdicts(judged)
-    return "\n".join(parts) + "\n"
+    if absent := {run["contender"]: run["not_run"] for run in runs if "not_run" in run}:
+        parts += ["### Not run", "", *(f"- {name}: {why}" for name, why in absent.items()), ""]
+    return "\n".join(parts)
 
 
 def _of(runs: Sequence[Run], kind: str, size: int) -> list[Run]:
-    return [run for run in runs if run["kind"] == kind and run.get("rows") == size]
+    return [run for run in runs if run["kind"] == kind and run["rows"] == size and "not_run" not in run]
 
 
 def _speed(title: str, runs: Sequence[Run], figures: Iterable[tuple[str, str]]) -> list[str]:
     names = _names(runs)
-    measured = {
-        name: [run["figures"] for run in runs if run["contender"] == name and "figures" in run] for name in names
-    }
-    failed = {name: sum("failed" in run for run in runs if run["contender"] == name) for name in names}
-    head = [f"{name} ({len(measured[name])} of {len(measured[name]) + failed[name]} runs)" for name in names]
+    measured = {name: _measured(runs, name) for name in names}
+    tried = [sum(run["contender"] == name for run in runs) for name in names]
+    head = [f"{name} ({len(measured[name])} of {count} runs)" for name, count in zip(names, tried, strict=True)]
     lines = [f"### {title}", "", _row(["", *head]), _row(["---"] * (len(names) + 1))]
     loads = [[run["machine"]["load_before"] for run in runs if run["contender"] == name] for name in names]
     lines.append(_row(["load average of the machine before it", *map(_spread, loads)]))
     for figure, called in figures:
-        values = [[run[figure] for run in measured[name]] for name in names]
-        lines.append(_row([called, *(_spread(found) for found in values)]))
+        values = [[run[figure] for run in measured[name].values()] for name in names]
+        lines.append(_row([called, *map(_spread, values)]))
         if figure.endswith("_s"):
-            lines.append(_row(["… times ours, by round", *(_ratio(measured, name, figure) for name in names)]))
-    return [*lines, ""]
+            ratios = [_ratio(measured, name, figure) for name in names]
+            lines.append(
+                _row(["… times ours, by round", *("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios)])
+            )
+    cosines = [[run["cosine"] for run in runs if run["contender"] == name and "cosine" in run] for name in names]
+    if any(cosines):
+        shown = [f"{min(found):.4f}" if found else "-" for found in cosines]
+        lines.append(_row(["smallest cosine of 20 vectors to sentence-transformers'", *shown]))
+    why = [f"{run['contender']}, round {run['round']}: {run['failed']}" for run in runs if "failed" in run]
+    return [*lines, "", *(f"Not finished: {reason}." for reason in why), *([""] if why else [])]
+
+
+def _goals(title: str, runs: Sequence[Run]) -> list[str]:
+    """Ours against the best peer, figure by figure; nothing where ours or all peers are missing."""
+    measured = {name: _measured(runs, name) for name in _names(runs)}
+    lines = []
+    for figure, called, wanted in GOALS:
+        ratios = {name: _ratio(measured, name, figure) for name in measured if name != OURS}
+        there = {name: ratio for name, ratio in ratios.items() if ratio is not None}
+        if there:
+            best = min(there, key=lambda name: there[name])
+            verdict = "reached" if there[best] >= wanted else "not reached" if there[best] >= 1 else "slower than it"
+            lines.append(_row([called, best, f"{there[best]:.2f} times ours", f"{wanted} times", verdict]))
+    if not lines:
+        return []
+    needless = max(run["touched_embedded"] for run in measured[OURS].values())
+    verdict = "not reached" if needless else "reached"
+    lines.append(_row(["texts that we embed without need", "", _number(needless), "0", verdict]))
+    return [_row([f"goal, {title}", "best peer", "it needs", "wanted", ""]), _row(["---"] * 5), *lines, ""]
 
 
 def _verdicts(runs: Sequence[Run]) -> list[str]:
@@ -67,18 +101,25 @@ def _verdicts(runs: Sequence[Run]) -> list[str]:
     cases = list(dict.fromkeys(case for run in last.values() for case in run.get("verdicts", {})))
     lines = ["### Right or wrong", "", _row(["", *names]), _row(["---"] * (len(names) + 1))]
     verdicts = {name: last[name].get("verdicts", {}) for name in names}
-    return [*lines, *(_row([case, *(verdicts[name].get(case, "not judged") for name in names)]) for case in cases), ""]
+    lines += [_row([case, *(verdicts[name].get(case, "not judged") for name in names)]) for case in cases]
+    why = [f"{name}: {run['failed']}" for name, run in last.items() if "failed" in run]
+    return [*lines, "", *(f"Not judged: {reason}." for reason in why), *([""] if why else [])]
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    found = dict.fromkeys(run["contender"] for run in runs)
-    return sorted(found, key=lambda name: name != OURS)
+    return sorted({run["contender"] for run in runs}, key=lambda name: (name != OURS, name))
 
 
-def _ratio(measured: dict[str, list[dict[str, float]]], name: str, figure: str) -> str:
-    """The median of the rounds' own ratios: what slows a round down slows both."""
-    pairs = list(zip(measured[name], measured.get(OURS, []), strict=False))
-    return f"{median(theirs[figure] / ours[figure] for theirs, ours in pairs):.2f}" if pairs else "-"
+def _measured(runs: Sequence[Run], name: str) -> dict[int, dict[str, float]]:
+    """Its figures by round."""
+    return {run["round"]: run["figures"] for run in runs if run["contender"] == name and "figures" in run}
+
+
+def _ratio(measured: Mapping[str, Mapping[int, Mapping[str, float]]], name: str, figure: str) -> float | None:
+    """The median of the rounds' own ratios, theirs over ours: what slows a round down slows both."""
+    ours, theirs = measured.get(OURS, {}), measured[name]
+    ratios = [theirs[number][figure] / ours[number][figure] for number in theirs.keys() & ours.keys()]
+    return median(ratios) if ratios else None
 
 
 def _spread(values: Sequence[float]) -> str:

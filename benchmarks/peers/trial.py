@@ -70,6 +70,11 @@ class Trial:
         query = sql.SQL("SELECT content, embedding::real[] FROM ({}) AS s ORDER BY id LIMIT %s")
         return [(content, vector) for content, vector in self._ask(query, [limit])]
 
+    def vectors_of(self, number: int) -> list[list[float]]:
+        """The vectors under which a source row is found."""
+        query = sql.SQL("SELECT embedding::real[] FROM ({}) AS s WHERE id = %s")
+        return [vector for (vector,) in self._ask(query, [number])]
+
     def until(self, condition: Callable[[], bool], timeout: float) -> float:
         """Seconds until the condition holds. Asking costs at most a tenth of the time."""
         began = time.perf_counter()
