@@ -85,7 +85,8 @@ def _goals(title: str, runs: Sequence[Run]) -> list[str]:
         if there:
             best = min(there, key=lambda name: there[name])
             verdict = "reached" if there[best] >= wanted else "not reached" if there[best] >= 1 else "it is faster"
-            cells = [called, best, f"{len(found[best])}", f"{there[best]:.2f} times ours", f"{wanted} times", verdict]
+            who, rounds, needs = f"{best} (of {len(there)})", str(len(found[best])), f"{there[best]:.2f} times ours"
+            cells = [called, who, rounds, needs, f"{wanted} times", verdict]
             lines.append(_row(cells))
     if not lines:
         return []

@@ -30,12 +30,12 @@ def test_a_ratio_is_taken_within_a_round_whatever_order_and_gaps_the_rounds_have
     # Round 2 was slow for everybody; the peer has no round 1. Its ratios are 3 and 5, not 30 / 1.
     runs = [speed("ours", 1, 1), speed("peer", 2, 30), speed("ours", 2, 10), speed("ours", 3, 2), speed("peer", 3, 10)]
     assert "| … times ours, by round | 1.00 | 4.00 |" in markdown(runs)
-    assert "| first load | peer | 2 | 4.00 times ours | 2 times | reached |" in markdown(runs)
+    assert "| first load | peer (of 1) | 2 | 4.00 times ours | 2 times | reached |" in markdown(runs)
 
 
 def test_a_peer_that_is_faster_is_said_to_be() -> None:
     runs = [speed("ours", 1, 10), speed("slow", 1, 40), speed("fast", 1, 5)]
-    assert "| first load | fast | 1 | 0.50 times ours | 2 times | it is faster |" in markdown(runs)
+    assert "| first load | fast (of 2) | 1 | 0.50 times ours | 2 times | it is faster |" in markdown(runs)
 
 
 def test_a_run_that_did_not_end_is_counted_and_its_reason_told() -> None:
