@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import psutil
 from confluent_kafka import Producer
 
+from tests.command import CommandProcess
 from tests.world import World
 
 MIB = 2**20
@@ -50,26 +52,62 @@ def produce(world: World, records: Iterable[Raw], suffix: str = "a", *, compress
 
 def work_off(world: World, events: int, processes: int = 1) -> Cost:
     """Start consumers on so many events of the first table; from the first progress in the store to the last."""
-    before, rss = applied(world), [0.0]
+    before = applied(world)
     with ExitStack() as running:
         clients = [psutil.Process(running.enter_context(world.consumer()).pid) for _ in range(processes)]
         world.until(lambda: applied(world) > before, timeout=600)
-        began, first, spent = time.perf_counter(), applied(world), _cpu(clients)
-
-        def done() -> bool:
-            rss.append(sum(client.memory_info().rss for client in clients) / MIB)
-            return applied(world) >= before + events
-
-        world.until(done, timeout=3600)
-        seconds, cpu = time.perf_counter() - began, _cpu(clients) - spent
-    left = max(before + events - first, 1)
-    return Cost(seconds / left * 1e6, cpu / left * 1e6, max(rss))
+        return _until_applied(world, clients, before + events)
 
 
-def applied(world: World) -> int:
-    """Events of the first table's topic that the store has passed."""
-    rows = world.store("SELECT sum(next_offset)::bigint AS n FROM offsets WHERE topic = %s", [world.topic()])
+@contextmanager
+def gathered(world: World, suffix: str = "a", processes: int = 1) -> Iterator[Callable[[Iterable[Raw]], Cost]]:
+    """Consumers that have their shares of the partitions; call what it yields with records to have them worked off.
+
+    The processes stand still while the records are written, and begin together when all lie there.
+    """
+    with ExitStack() as running:
+        members = [running.enter_context(world.consumer()) for _ in range(processes)]
+        world.until(lambda: all(member.lines("ready to join") for member in members), timeout=600)
+        partitions = len(world.end_offsets(suffix))
+
+        def shared() -> bool:
+            held = [sum(name == "freshness_lag_seconds" for name, _ in member.metrics()) for member in members]
+            return sum(held) == partitions and min(held) >= partitions // processes
+
+        world.until(shared, timeout=600)
+        yield lambda records: _together(world, members, records, suffix)
+
+
+def applied(world: World, suffix: str = "a") -> int:
+    """Events of a table's topic that the store has passed."""
+    rows = world.store("SELECT sum(next_offset)::bigint AS n FROM offsets WHERE topic = %s", [world.topic(suffix)])
     return int(rows[0]["n"] or 0)
+
+
+def _together(world: World, members: Sequence[CommandProcess], records: Iterable[Raw], suffix: str) -> Cost:
+    before = applied(world, suffix)
+    for member in members:
+        member.signal(signal.SIGSTOP)
+    try:
+        events = produce(world, records, suffix)
+    finally:
+        for member in members:
+            member.signal(signal.SIGCONT)
+    return _until_applied(world, [psutil.Process(member.pid) for member in members], before + events, suffix)
+
+
+def _until_applied(world: World, clients: Sequence[psutil.Process], end: int, suffix: str = "a") -> Cost:
+    """The cost of each event from now on."""
+    began, first, spent, rss = time.perf_counter(), applied(world, suffix), _cpu(clients), [0.0]
+
+    def done() -> bool:
+        rss.append(sum(client.memory_info().rss for client in clients) / MIB)
+        return applied(world, suffix) >= end
+
+    world.until(done, timeout=3600)
+    seconds, cpu = time.perf_counter() - began, _cpu(clients) - spent
+    left = max(end - first, 1)
+    return Cost(seconds / left * 1e6, cpu / left * 1e6, max(rss))
 
 
 def _cpu(clients: Sequence[psutil.Process]) -> float:
