@@ -91,10 +91,9 @@ class Pipeline:
 
     def _apply(self, part: Batch, settled: Settled, told: Told) -> Sequence[Batch]:
         """One transaction for `part`; or else the parts to do instead: smaller ones, or those not taken by others."""
-        work, intake = Work(part, taken_us=now_us()), self._steps.take_in(part.records, self._tables)
-        work.heartbeats, work.decoded_us = intake.heartbeats, now_us()
+        work = Work(part, taken_us=now_us())
+        intake, heads = self._steps.read(work, self._tables)
         while True:
-            heads = self._steps.heads([*intake.arrivals, *(intake.old_keys - intake.arrivals.keys())])
             drafted = self._planner.draft(intake, heads, force=self._force)
             planned = self._steps.plan(drafted.drafts, work)
             work.outcomes, work.rejects = (*drafted.outcomes, *planned.outcomes), drafted.rejects
@@ -112,7 +111,7 @@ class Pipeline:
                     self._report.fenced(len(partitions))
                     return (part,)
                 case _:  # another writer was quicker, or a document proved impossible: read and plan again
-                    continue
+                    heads = self._steps.heads(intake.keys)
 
     def take_in(self, records: Sequence[Record]) -> Intake:
         """Decode only. Raises Retry where the schema registry does not answer or may yet learn an id."""

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from consumer.embedding import Embedded
-from consumer.errors import Abandoned, Reject, Retry, patiently
-from consumer.events import AvroSchema, Record, SchemaRef
+from consumer.errors import Abandoned, Retry, patiently
+from consumer.events import Record, SchemaRef, Schemas
 from consumer.planning import (
     Advance,
     Batch,
@@ -44,16 +45,18 @@ from consumer.store import Applied, Conflict, DataFault, Fenced, Generation, Too
 
 T = TypeVar("T")
 Vectors = Mapping[bytes, NDArray[np.float32]]  # by chunk hash
+Heads = Mapping[DocumentKey, StoredDocument]  # what is stored
 Place = tuple[str, int, int]  # topic, partition, offset
 Told = Callable[[Sequence[Advance]], None]  # positions that the database has from now on
 _UNASKED = 5.0  # seconds of model work without a look at whether the process is to end
+PIECE = 250  # records: enough to keep the database at work, few enough to begin soon
 ENOUGH = 1.5  # a part that takes barely longer than allowed is not worth a second transaction
 
 
 class Registry(Protocol):
     """The writers' schemas of Avro records."""
 
-    def schemas(self, refs: Collection[SchemaRef]) -> Mapping[SchemaRef, AvroSchema | Reject]: ...
+    def schemas(self, refs: Collection[SchemaRef]) -> Schemas: ...
 
 
 class Embedder(Protocol):
@@ -69,7 +72,8 @@ class Embedder(Protocol):
 class Store(Protocol):
     """Stored state, and the one transaction."""
 
-    def lookup(self, keys: Sequence[DocumentKey]) -> dict[DocumentKey, StoredDocument]: ...
+    def lookup(self, keys: Collection[DocumentKey]) -> Heads: ...
+    def lookup_pieces(self, pieces: Iterable[Collection[DocumentKey]]) -> Heads: ...
     def details(self, generation: Generation, document_ids: Sequence[int]) -> dict[int, StoredDetail]: ...
     def vectors(self, generation: Generation, chunks: Sequence[tuple[int, bytes]]) -> Vectors: ...
     def moves(self, generation: Generation, ids: Collection[bytes]) -> Moves: ...
@@ -120,19 +124,40 @@ class Steps:
         self._planner, self._embedder, self._store, self._generation = planner, embedder, store, generation
         self._registry, self._wait, self._notice = registry, wait, notice
 
-    def take_in(self, records: Sequence[Record], tables: Mapping[str, Table]) -> Intake:
-        """Decode the records, once the registry has given the schemas of those in Avro; it is not asked for others."""
-        return self._ask(lambda: self.take_in_now(records, tables))
+    def read(self, work: Work, tables: Mapping[str, Table]) -> tuple[Intake, Heads]:
+        """Decode the records, and ask the store for what it has of them: of one piece while the next is decoded.
+
+        Waits for the registry if it must give schemas of records in Avro; it is not asked for others.
+        """
+        records, intake = work.batch.records, Intake()
+        schemas = self._ask(lambda: self._schemas(records, tables))
+        pieces = (records[start : start + PIECE] for start in range(0, len(records), PIECE))
+
+        def keys() -> Iterator[Collection[DocumentKey]]:
+            """Asked for again, after a failure, they begin with all that are known by then."""
+            known = 0
+            for piece in chain([()], pieces):
+                take_in(piece, tables, schemas, intake)
+                yield list(islice(intake.arrivals, known, None))
+                known = len(intake.arrivals)
+            work.decoded_us = now_us()
+            yield intake.old_keys - intake.arrivals.keys()
+
+        heads = self._ask(lambda: self._store.lookup_pieces(keys()))
+        # Of a clock that runs ahead: stored as it is, it would tell of a living connector until that time has come.
+        intake.heartbeats = {prefix: min(ts_us, work.decoded_us) for prefix, ts_us in intake.heartbeats.items()}
+        work.heartbeats = intake.heartbeats
+        return intake, heads
 
     def take_in_now(self, records: Sequence[Record], tables: Mapping[str, Table]) -> Intake:
-        """The same without patience: raises Retry where the registry does not answer or may yet learn an id."""
-        refs = schema_refs(records, tables)
-        intake = take_in(records, tables, self._registry.schemas(refs) if refs else {})
-        # Of a clock that runs ahead: stored as it is, it would tell of a living connector until that time has come.
-        intake.heartbeats = {prefix: min(ts_us, now_us()) for prefix, ts_us in intake.heartbeats.items()}
-        return intake
+        """Decode only, without patience: raises Retry where the registry does not answer or may yet learn an id."""
+        return take_in(records, tables, self._schemas(records, tables))
 
-    def heads(self, keys: Sequence[DocumentKey]) -> dict[DocumentKey, StoredDocument]:
+    def _schemas(self, records: Sequence[Record], tables: Mapping[str, Table]) -> Schemas:
+        refs = schema_refs(records, tables)
+        return self._registry.schemas(refs) if refs else {}
+
+    def heads(self, keys: Collection[DocumentKey]) -> Heads:
         """What is stored of these documents, as far as planning needs it for every event."""
         return self._ask(lambda: self._store.lookup(keys))
 

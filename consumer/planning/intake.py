@@ -73,6 +73,11 @@ class Intake:
     outcomes: list[Outcome] = field(default_factory=list)
 
     @property
+    def keys(self) -> set[DocumentKey]:
+        """Of the documents that planning has to know."""
+        return self.arrivals.keys() | self.old_keys
+
+    @property
     def decodable(self) -> bool:
         """Whether every record could be decoded."""
         arrivals = (arrival for each in self.arrivals.values() for arrival in each)
@@ -89,12 +94,15 @@ def schema_refs(records: Iterable[Record], tables: Mapping[str, Table]) -> set[S
     }
 
 
-def take_in(records: Iterable[Record], tables: Mapping[str, Table], schemas: Schemas = NO_SCHEMAS) -> Intake:
+def take_in(
+    records: Iterable[Record], tables: Mapping[str, Table], schemas: Schemas = NO_SCHEMAS, into: Intake | None = None
+) -> Intake:
     """Decode `records`, whose topics are those of `tables` and heartbeat topics. Nothing is dropped silently.
 
     `schemas` holds every one of `schema_refs`; an event whose schema is a Reject there becomes a failed document.
+    `into` holds the records before these of the same batch.
     """
-    intake, beat = Intake(), _heartbeat_form(tables)
+    intake, beat = Intake() if into is None else into, _heartbeat_form(tables)
     for record in records:
         table = tables.get(record.topic)
         if table is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,11 +57,11 @@ GROUP BY d.source
 _COUNTS = "SELECT source, state, count(*) FROM documents GROUP BY source, state"
 
 
-def lookup(connection: Connection[Any], keys: Sequence[DocumentKey]) -> dict[DocumentKey, StoredDocument]:
-    """Stored state by key; a key without a row is absent."""
-    arrays = [Array("text", (key.source for key in keys)), Array("bytea", (key.key_hash for key in keys))]
-    rows = connection.execute(_LOOKUP, arrays, binary=True).fetchall()
-    return {DocumentKey(row[0], row[1]): _stored(*row[2:]) for row in rows}
+def lookup(connection: Connection[Any], pieces: Iterable[Collection[DocumentKey]]) -> dict[DocumentKey, StoredDocument]:
+    """Stored state by key; a key without a row is absent. Answers are read once the last piece is asked for."""
+    with connection.pipeline():
+        cursors = [connection.execute(_LOOKUP, _wanted(keys), binary=True) for keys in pieces if keys]
+    return {DocumentKey(row[0], row[1]): _stored(*row[2:]) for cursor in cursors for row in cursor}
 
 
 def details(
@@ -122,6 +122,10 @@ def stale_counts(
 def counts(connection: Connection[Any]) -> dict[tuple[str, str], int]:
     """(source, state) -> documents."""
     return {(source, state): count for source, state, count in connection.execute(_COUNTS)}
+
+
+def _wanted(keys: Collection[DocumentKey]) -> list[Array]:
+    return [Array("text", (key.source for key in keys)), Array("bytea", (key.key_hash for key in keys))]
 
 
 def _stored(

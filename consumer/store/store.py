@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -103,10 +103,14 @@ class Store:
 
     # --- the batch
 
-    def lookup(self, keys: Sequence[DocumentKey]) -> dict[DocumentKey, StoredDocument]:
+    def lookup(self, keys: Collection[DocumentKey]) -> dict[DocumentKey, StoredDocument]:
         """What is stored of these documents; a key without a row is absent."""
+        return self.lookup_pieces([keys])
+
+    def lookup_pieces(self, pieces: Iterable[Collection[DocumentKey]]) -> dict[DocumentKey, StoredDocument]:
+        """The same of keys that come piece by piece: the database is at one while the next is made."""
         with self._session() as connection:
-            return lookup.lookup(connection, keys)
+            return lookup.lookup(connection, pieces)
 
     def details(self, generation: Generation, document_ids: Sequence[int]) -> dict[int, StoredDetail]:
         """Fields and chunk rows, read in one snapshot."""
