@@ -5,11 +5,13 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
 import psutil
+import psycopg
 from confluent_kafka import Producer
+from psycopg import sql
 
 from tests.command import CommandProcess
 from tests.world import World
@@ -20,10 +22,14 @@ Raw = tuple[str | bytes | None, str | bytes | None, int]  # key, value, partitio
 
 @dataclass(frozen=True)
 class Cost:
-    """Of an event: wall and the clients' CPU, microseconds each; all clients' resident memory at most, MiB."""
+    """Of an event: wall, the clients' CPU and the database server's, microseconds each; the clients' memory, MiB.
+
+    Memory is resident, of all clients together, at most.
+    """
 
     wall_us: float
     cpu_us: float
+    server_us: float
     rss_mib: float
 
     @property
@@ -63,7 +69,8 @@ def work_off(world: World, events: int, processes: int = 1) -> Cost:
 def gathered(world: World, suffix: str = "a", processes: int = 1) -> Iterator[Callable[[Iterable[Raw]], Cost]]:
     """Consumers that have their shares of the partitions; call what it yields with records to have them worked off.
 
-    The processes stand still while the records are written, and begin together when all lie there.
+    The processes stand still while the records are written, and begin together when all lie there. What lay there
+    before is worked off with them.
     """
     with ExitStack() as running:
         members = [running.enter_context(world.consumer()) for _ in range(processes)]
@@ -78,37 +85,58 @@ def gathered(world: World, suffix: str = "a", processes: int = 1) -> Iterator[Ca
         yield lambda records: _together(world, members, records, suffix)
 
 
-def applied(world: World, suffix: str = "a") -> int:
-    """Events of a table's topic that the store has passed."""
-    rows = world.store("SELECT sum(next_offset)::bigint AS n FROM offsets WHERE topic = %s", [world.topic(suffix)])
+def applied(world: World) -> int:
+    """Events of the first table's topic that the store has passed."""
+    rows = world.store("SELECT sum(next_offset)::bigint AS n FROM offsets WHERE topic = %s", [world.topic()])
     return int(rows[0]["n"] or 0)
 
 
 def _together(world: World, members: Sequence[CommandProcess], records: Iterable[Raw], suffix: str) -> Cost:
-    before = applied(world, suffix)
     for member in members:
         member.signal(signal.SIGSTOP)
     try:
-        events = produce(world, records, suffix)
+        produce(world, records, suffix)
+        end = sum(world.end_offsets(suffix).values())
     finally:
         for member in members:
             member.signal(signal.SIGCONT)
-    return _until_applied(world, [psutil.Process(member.pid) for member in members], before + events, suffix)
+    return _until_applied(world, [psutil.Process(member.pid) for member in members], end, suffix)
 
 
 def _until_applied(world: World, clients: Sequence[psutil.Process], end: int, suffix: str = "a") -> Cost:
     """The cost of each event from now on."""
-    began, first, spent, rss = time.perf_counter(), applied(world, suffix), _cpu(clients), [0.0]
+    rss = [0.0]
+    with psycopg.connect(world.endpoints.migrator_dsn, autocommit=True) as store:
+        offsets = sql.Identifier(world.name, "offsets")
+        ask = sql.SQL("SELECT coalesce(sum(next_offset), 0)::bigint FROM {} WHERE topic = %s").format(offsets)
 
-    def done() -> bool:
-        rss.append(sum(client.memory_info().rss for client in clients) / MIB)
-        return applied(world, suffix) >= end
+        def reached() -> int:
+            return int((store.execute(ask, [world.topic(suffix)]).fetchone() or (0,))[0])
 
-    world.until(done, timeout=3600)
-    seconds, cpu = time.perf_counter() - began, _cpu(clients) - spent
-    left = max(end - first, 1)
-    return Cost(seconds / left * 1e6, cpu / left * 1e6, max(rss))
+        def done() -> bool:
+            rss.append(sum(client.memory_info().rss for client in clients) / MIB)
+            return reached() >= end
+
+        server = psutil.Process(store.info.backend_pid).parent()
+        assert server is not None
+        began, first, before = time.perf_counter(), reached(), (_cpu(clients), _cpu_of_all(server))
+        world.until(done, timeout=3600)
+        seconds, after = time.perf_counter() - began, (_cpu(clients), _cpu_of_all(server))
+    us = 1e6 / max(end - first, 1)
+    return Cost(seconds * us, (after[0] - before[0]) * us, (after[1] - before[1]) * us, max(rss))
 
 
-def _cpu(clients: Sequence[psutil.Process]) -> float:
-    return sum(client.cpu_times().user + client.cpu_times().system for client in clients)
+def _cpu(processes: Sequence[psutil.Process]) -> float:
+    """Seconds; a process that has just ended counts as none."""
+    spent = 0.0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            spent += times.user + times.system
+    return spent
+
+
+def _cpu_of_all(server: psutil.Process) -> float:
+    """With its children, those that have ended too."""
+    ended = server.cpu_times()
+    return _cpu([server, *server.children()]) + ended.children_user + ended.children_system

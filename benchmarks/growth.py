@@ -1,10 +1,10 @@
 """What grows with the number of documents, partitions and processes, and what does not: the whole path, tiny model.
 
 At 1k, 10k, 100k and 1M documents, each of one chunk of 32 dimensions, so that the path is measured and not the model:
-one process works off the first load, another builds the vector index, and then inserts, edits and updates that change
-nothing, in turn, of rows from all over the table. After that updates that change nothing come from 1, 3 and 9
-partitions, and go to 1, 2 and 3 processes, in turn; their rows' `when` excludes them, so that loading them needs no
-model. A cost is the median of its rounds.
+three processes work off the first load, after which one of them builds the vector index; then one takes inserts, edits
+and updates that change nothing, in turn, of rows from all over the table. After that updates that change nothing come
+from 1, 3 and 9 partitions, and go to 1, 2 and 3 processes, in turn; their rows' `when` excludes them, so that loading
+them needs no model. A cost is the median of its rounds.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import cache
 from pathlib import Path
 
 from psycopg.conninfo import make_conninfo
 
-from benchmarks.drain import Cost, Raw, gathered, produce, work_off
+from benchmarks.drain import Cost, Raw, gathered, produce
 from benchmarks.figures import Figure
 from benchmarks.texts import docstrings
 from consumer.local import Endpoints
@@ -35,7 +35,8 @@ SPREAD = 50_000  # events of a round of partitions and processes
 PARTITIONS, LEAST = 9, 10_000  # of the topic of documents; documents below which a cost says nothing
 SIDES = ((1, 1), (3, 1), (9, 1), (9, 2), (9, 3))  # partitions, processes
 ENOUGH = "-c maintenance_work_mem=1GB"  # what of the graph does not fit is built several times slower
-WORDS = 12  # of a row's text
+LOADERS = 3  # processes for a first load
+WORDS = 5  # of a row's text
 _SIZE = (
     "SELECT sum(pg_total_relation_size(oid))::bigint AS n FROM pg_class"
     " WHERE relnamespace = %s::regnamespace AND relkind = 'r'"
@@ -119,20 +120,26 @@ def _words() -> Sequence[str]:
 def _at(world: World, size: int) -> Iterator[tuple[str, float, str]]:
     """Name, value and unit of what is measured with so many documents."""
     rows, costs = Rows(PARTITIONS), dict[str, Cost]()
-    costs["load"] = _told(f"load of {size}", work_off(world, produce(world, rows.add(size))))
-    begun = time.perf_counter()
-    with gathered(world) as worker:
-        world.until(lambda: world.store(_INDEX, [world.name])[0]["n"], timeout=3600)  # at rest it builds the index
+    produce(world, rows.add(size))
+    with gathered(world, processes=LOADERS) as worker:
+        costs["load"] = _told(f"load of {size}", worker(()))
+        begun = time.perf_counter()
+        world.until(lambda: world.store(_INDEX, [world.name])[0]["n"], timeout=3600)
         build = (time.perf_counter() - begun) / size * 1e6
-        stored = world.store(_SIZE, [world.name])[0]["n"], world.store(_INDEX, [world.name])[0]["n"]
+        print(f"growth: index of {size}: {build:.0f} us a document", file=sys.stderr, flush=True)
+    stored = world.store(_SIZE, [world.name])[0]["n"], world.store(_INDEX, [world.name])[0]["n"]
+    rss = [costs["load"].rss_mib / LOADERS]
+    with gathered(world) as worker:
         costs |= _changes(rows, size, worker)
+    rss += [cost.rss_mib for kind, cost in costs.items() if kind != "load"]
     for kind, cost in costs.items():
         if kind != "load" or size >= LEAST:
             yield f"{kind}_us", cost.wall_us, "us an event"
             yield f"{kind}_cpu_us", cost.cpu_us, "us of client CPU an event"
+            yield f"{kind}_server_us", cost.server_us, "us of the database server's CPU an event"
     if size >= LEAST:
-        yield "index_build_us", build, "us a document, start of the process included"
-    yield "rss_mib", max(cost.rss_mib for cost in costs.values()), "MiB"
+        yield "index_build_us", build, "us a document"
+    yield "rss_mib", max(rss), "MiB of a process"
     yield "bytes", stored[0] / size, "bytes a document in the store"
     yield "index_bytes", stored[1] / size, "bytes a document in the vector index, among them"
 
@@ -184,12 +191,13 @@ def _side(name: str, costs: Sequence[Cost], base: Sequence[Cost], baseline: str)
 
 
 def _median(costs: Sequence[Cost]) -> Cost:
-    walls, cpus, memories = zip(*((cost.wall_us, cost.cpu_us, cost.rss_mib) for cost in costs), strict=True)
-    return Cost(statistics.median(walls), statistics.median(cpus), max(memories))
+    walls, cpus, servers, memories = zip(*map(astuple, costs), strict=True)
+    return Cost(statistics.median(walls), statistics.median(cpus), statistics.median(servers), max(memories))
 
 
 def _told(what: str, cost: Cost) -> Cost:
     """Progress: a whole run takes a quarter of an hour."""
-    line = f"{cost.wall_us:.0f} us an event, {cost.cpu_us:.0f} of client CPU, {cost.rss_mib:.0f} MiB"
+    spent = f"{cost.cpu_us:.0f} of the clients' CPU, {cost.server_us:.0f} of the server's"
+    line = f"{cost.wall_us:.0f} us an event, {spent}; {cost.rss_mib:.0f} MiB"
     print(f"growth: {what}: {line}", file=sys.stderr, flush=True)
     return cost

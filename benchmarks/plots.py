@@ -160,7 +160,7 @@ def _by_documents(axes: Axes, title: str, unit: str) -> None:
 
 def _from_zero(axes: Axes, title: str, unit: str, along: str) -> None:
     if axes.get_yscale() == "linear":
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.1)
     axes.set(title=title, ylabel=unit, xlabel=along)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _number(y)))
     axes.legend(fontsize=8)
