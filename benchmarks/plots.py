@@ -74,7 +74,7 @@ def _ratios(run: Run) -> Canvas:
 
 def _values(run: Run, unit: str, *, log: bool = False) -> Canvas:
     """All figures in this unit, beside their baselines."""
-    found = [f for f in run["figures"] if f["unit"].split()[0].rstrip(",") == unit]
+    found = [f for f in run["figures"] if f["unit"] == unit]
     return _dots(
         [(_label(run, f), f["value"], f["value"] / f["ratio"] if f["ratio"] else None) for f in found], unit, log
     )
@@ -94,7 +94,7 @@ def _dots(rows: Sequence[tuple[str, float, float | None]], unit: str, log: bool)
             axes.plot([base, value], [place, place], color=_OURS, linewidth=1.5, alpha=0.4, zorder=2)
             axes.plot([base], [place], "o", color=_BASE, fillstyle="none", zorder=3, label="_" if place else "baseline")
         axes.plot([value], [place], "o", color=_OURS, zorder=3)
-        left = base is not None and value < base
+        left = base is not None and value < base and (log or value > base / 10)
         axes.annotate(_number(value), (value, place), (-7 if left else 7, 0), textcoords="offset points", va="center",
                       ha="right" if left else "left", color=_OURS)  # fmt: skip
     axes.set_yticks(range(len(rows)), [label for label, _, _ in rows], fontsize=8)
@@ -112,7 +112,8 @@ def _scale(axes: Axes, values: Sequence[float], log: bool) -> None:
         room = (high / low) ** 0.12
         axes.set_xscale("log")
         axes.set_xlim(low / room, high * room)
-        axes.xaxis.set_minor_formatter(FuncFormatter(lambda x, _: _number(x) if f"{x:e}"[0] in "25" else ""))
+        shown = "25" if high > 2 * low else "123456789"
+        axes.xaxis.set_minor_formatter(FuncFormatter(lambda x, _: _number(x) if f"{x:e}"[0] in shown else ""))
     else:
         axes.set_xlim(0, high * 1.12)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: _number(x)))
