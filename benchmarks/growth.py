@@ -1,8 +1,8 @@
 """What grows with the number of documents, partitions and processes, and what does not: the whole path, tiny model.
 
 At 1k, 10k, 100k and 1M documents, each of one chunk of 32 dimensions, so that the path is measured and not the model:
-three processes work off the first load, after which one of them builds the vector index; then one takes inserts, edits
-and updates that change nothing, in turn, of rows from all over the table. After that updates that change nothing come
+three processes work off the first load; then one builds the vector index, and takes inserts, edits and updates that
+change nothing, in turn, of rows from all over the table. After that updates that change nothing come
 from 1, 3 and 9 partitions, and go to 1, 2 and 3 processes, in turn; their rows' `when` excludes them, so that loading
 them needs no model. A cost is the median of its rounds.
 """
@@ -20,12 +20,14 @@ from dataclasses import astuple, replace
 from functools import cache
 from pathlib import Path
 
+import psycopg
 from psycopg.conninfo import make_conninfo
 
 from benchmarks.drain import Cost, Raw, gathered, produce
 from benchmarks.figures import Figure
 from benchmarks.texts import docstrings
 from consumer.local import Endpoints
+from consumer.store import Store, index
 from tests.tiny_model import make_tiny_model
 from tests.world import World
 
@@ -123,16 +125,17 @@ def _words() -> Sequence[str]:
 def _at(world: World, size: int) -> Iterator[tuple[str, float, str]]:
     """Name, value and unit of what is measured with so many documents."""
     rows, costs = Rows(PARTITIONS), dict[str, Cost]()
-    produce(world, rows.add(size))
-    with gathered(world, processes=LOADERS) as worker:
-        costs["load"] = _told(f"load of {size}", worker(()))
-        begun = time.perf_counter()
-        world.until(lambda: world.store(_INDEX, [world.name])[0]["n"], timeout=3600)
-        build = (time.perf_counter() - begun) / size * 1e6
-        print(f"growth: index of {size}: {build:.0f} us a document", file=sys.stderr, flush=True)
-    stored = world.store(_SIZE, [world.name])[0]["n"], world.store(_INDEX, [world.name])[0]["n"]
+    with _unindexed(world):
+        produce(world, rows.add(size))
+        with gathered(world, processes=LOADERS) as worker:
+            costs["load"] = _told(f"load of {size}", worker(()))
     rss = [costs["load"].rss_mib / LOADERS]
     with gathered(world) as worker:
+        begun = time.perf_counter()
+        world.until(lambda: world.store(_INDEX, [world.name])[0]["n"], timeout=3600)  # at rest it builds the index
+        build = (time.perf_counter() - begun) / size * 1e6
+        print(f"growth: index of {size}: {build:.0f} us a document", file=sys.stderr, flush=True)
+        stored = world.store(_SIZE, [world.name])[0]["n"], world.store(_INDEX, [world.name])[0]["n"]
         costs |= _changes(rows, size, worker)
     rss += [cost.rss_mib for kind, cost in costs.items() if kind != "load"]
     for kind, cost in costs.items():
@@ -145,6 +148,19 @@ def _at(world: World, size: int) -> Iterator[tuple[str, float, str]]:
     yield "rss_mib", max(rss), "MiB of a process"
     yield "bytes", stored[0] / size, "bytes a document in the store"
     yield "index_bytes", stored[1] / size, "bytes a document in the vector index, among them"
+
+
+@contextmanager
+def _unindexed(world: World) -> Iterator[None]:
+    """Whichever process has read its partitions to their ends would begin to build while others still load."""
+    with (
+        Store(world.endpoints.migrator_dsn, world.name) as store,
+        psycopg.connect(world.endpoints.migrator_dsn) as held,
+    ):
+        generation = store.generation()
+        assert generation is not None
+        assert index.lock(held, world.name, generation)
+        yield
 
 
 def _changes(rows: Rows, size: int, work_off: Worker) -> dict[str, Cost]:
