@@ -12,6 +12,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 from transformers.utils import logging as library_logging
 
+from consumer.embedding import packed
 from consumer.embedding.completeness import refuse_incomplete
 from consumer.embedding.engine import EngineConfig
 from consumer.embedding.folder import module_folders, refuse_pickles, setup_sha256, weights_sha256
@@ -40,6 +41,8 @@ def load(config: EngineConfig) -> TorchEngine:
     inputs = InputFormat(model[0], located.name, config.document_prompt, config.query_prompt)
     normalize = _missing_normalization(model, config, located.name)
     identity = _identity(config, located, folders, model)
+    if device == "cpu" and packed.available():
+        packed.pack(model)
     return TorchEngine(model, inputs, identity, budget=config.token_budget, normalize=normalize)
 
 

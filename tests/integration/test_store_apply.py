@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -11,7 +12,7 @@ import psycopg
 import pytest
 
 from consumer.errors import Retry, Stop
-from consumer.planning import Failure, RejectedEvent
+from consumer.planning import DocumentKey, Failure, RejectedEvent
 from consumer.store import Applied, Conflict, DataFault, Fenced, Outcome, Store, TooSlow, TopicPartition, Wanted
 from tests.integration.store_bench import (
     GROUP,
@@ -423,6 +424,22 @@ def test_many_keys_are_looked_up_at_once(bench: Bench) -> None:
     found = bench.store.lookup([key(number) for number in range(0, 2400, 2)])
     assert set(found) == {key(number) for number in range(0, 1200, 2)}
     assert bench.store.lookup([]) == {}
+
+
+def test_keys_may_come_in_pieces_and_break_off(bench: Bench) -> None:
+    bench.applied(write(1), write(2))
+
+    def pieces(*, broken: bool) -> Iterator[list[DocumentKey]]:
+        yield []
+        yield [key(1)]
+        if broken:
+            raise Stop("The table was truncated.", "", "Do something.")
+        yield [key(2), key(3)]
+
+    assert bench.store.lookup_pieces(pieces(broken=False)) == bench.store.lookup([key(1), key(2), key(3)])
+    with pytest.raises(Stop):
+        bench.store.lookup_pieces(pieces(broken=True))
+    assert set(bench.store.lookup([key(1), key(2)])) == {key(1), key(2)}
 
 
 def test_a_rejected_event_is_known_by_its_coordinates(bench: Bench) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
+from consumer import steps
 from consumer.errors import Abandoned, Reject, Retry
 from consumer.events import AvroSchema, Record, SchemaRef
 from consumer.operations.failed import RetryWorker
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 GROUP = "g"
 TABLE = table(when="{{ price != '0' }}", max_tokens=2)
 PLANNER = Planner([TABLE], 1, WordTokenizer())
+steps.PIECE = 2  # so that what is stored of a batch of a few records is asked for in several queries
 FENCES_ALLOWED, WITHIN_SECONDS = 3, 60.0  # as KafkaSource
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 
 import msgspec
@@ -42,10 +42,17 @@ class StandInStore:
 
     # --- the batch
 
-    def lookup(self, keys: Sequence[DocumentKey]) -> dict[DocumentKey, StoredDocument]:
-        self._at("lookup")
+    def lookup(self, keys: Collection[DocumentKey]) -> dict[DocumentKey, StoredDocument]:
+        return self.lookup_pieces([keys])
+
+    def lookup_pieces(self, pieces: Iterable[Collection[DocumentKey]]) -> dict[DocumentKey, StoredDocument]:
+        found: dict[DocumentKey, StoredDocument] = {}
         documents = self._database.documents
-        return {key: documents[key].head for key in keys if key in documents}
+        for keys in pieces:
+            if keys:  # each piece is a query of its own
+                self._at("lookup")
+            found |= {key: documents[key].head for key in keys if key in documents}
+        return found
 
     def details(self, generation: Generation, document_ids: Sequence[int]) -> dict[int, StoredDetail]:
         self._at("details")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from random import Random
 from threading import Event
 from typing import Any
@@ -44,8 +44,11 @@ class Shelf:
         self.offsets[TOPIC, partition] = epoch + 1, offset
         return self.offsets[TOPIC, partition]
 
-    def lookup(self, keys: Sequence[DocumentKey]) -> dict[DocumentKey, StoredDocument]:
-        return {key: self.memory.heads[key] for key in keys if key in self.memory.heads}
+    def lookup(self, keys: Collection[DocumentKey]) -> dict[DocumentKey, StoredDocument]:
+        return self.lookup_pieces([keys])
+
+    def lookup_pieces(self, pieces: Iterable[Collection[DocumentKey]]) -> dict[DocumentKey, StoredDocument]:
+        return {key: self.memory.heads[key] for keys in pieces for key in keys if key in self.memory.heads}
 
     def details(self, _: Generation, document_ids: Sequence[int]) -> dict[int, StoredDetail]:
         return {number: self.memory.details[number] for number in document_ids}
