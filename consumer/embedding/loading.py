@@ -41,7 +41,7 @@ def load(config: EngineConfig) -> TorchEngine:
     inputs = InputFormat(model[0], located.name, config.document_prompt, config.query_prompt)
     normalize = _missing_normalization(model, config, located.name)
     identity = _identity(config, located, folders, model)
-    if device == "cpu" and packed.available():
+    if device == "cpu" and packed.available(dtype):
         packed.pack(model)
     return TorchEngine(model, inputs, identity, budget=config.token_budget, normalize=normalize)
 

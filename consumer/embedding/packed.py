@@ -12,10 +12,10 @@ import platform
 import torch
 
 
-def available() -> bool:
-    """Whether torch comes with oneDNN for this processor."""
+def available(dtype: torch.dtype = torch.float32) -> bool:
+    """Whether torch comes with oneDNN for this processor, and it was tried with these numbers."""
     built_in: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return built_in and platform.machine().lower() in ("x86_64", "amd64")
+    return built_in and platform.machine().lower() in ("x86_64", "amd64") and dtype in (torch.float32, torch.bfloat16)
 
 
 def pack(model: torch.nn.Module) -> None:

@@ -34,7 +34,7 @@ POSTGRES_SETTINGS: Final[dict[str, str]] = {
     "wal_level": "logical",
     "max_wal_senders": "16",
     "max_replication_slots": "16",
-    "shared_buffers": "256MB",
+    "shared_buffers": "1GB",
     "max_wal_size": "2GB",
     "log_min_error_statement": "panic",
     "timezone": "UTC",
