@@ -131,6 +131,7 @@ def _growth(run: Run) -> Canvas:
         _line(cost, found[f"{kind}_us"], what, color=f"C{place}")
         _line(cost, _n_log_n(found[f"{kind}_us"]), "_" if place else "n log n", color=_BASE, linestyle=":", marker="")
     cost.set_yscale("log")
+    cost.set_ylim(top=cost.get_ylim()[1] * 12)  # room for the names
     _by_documents(cost, "Cost of an event", "µs")
     _line(size, found["bytes"], "all tables and indexes")
     _line(size, found["index_bytes"], "the vector index")
@@ -164,7 +165,10 @@ def _from_zero(axes: Axes, title: str, unit: str, along: str) -> None:
         axes.set_ylim(0, axes.get_ylim()[1] * 1.1)
     axes.set(title=title, ylabel=unit, xlabel=along)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _number(y)))
-    axes.legend(fontsize=8)
+    if axes.get_yscale() == "linear":
+        axes.legend(fontsize=8)
+    else:
+        axes.legend(fontsize=7, loc="upper left", ncols=2)
 
 
 def _number(value: float) -> str:
