@@ -34,7 +34,10 @@ ALONE: dict[str, Callable[[Path], Sequence[Figure]]] = {
     "engine": lambda _: engine.measure(),
 }
 # For ratios alone, in seconds instead of minutes; writes no file.
-QUICK: dict[str, Callable[[], Sequence[Figure]]] = {"engine": lambda: engine.measure(quick=True)}
+QUICK: dict[str, Callable[[], Sequence[Figure]]] = {
+    "decode": lambda: decode.compare(15),
+    "engine": lambda: engine.measure(quick=True),
+}
 GROUPS: dict[str, Callable[[Endpoints, Path], Sequence[Figure]]] = {
     "backlog": backlog.measure,
     "decode": decode.measure,

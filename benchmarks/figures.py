@@ -1,4 +1,4 @@
-"""A figure: one JSON line on stdout, and part of the run's file in `benchmarks/results/`."""
+"""A figure: one JSON line on stdout, and part of the run's file in `benchmarks/results/`; the newest of each group."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "sentence-transformers", "confluent-kafka", "psycopg", "msgspec", "fastavro")
@@ -58,6 +59,16 @@ def report(figures: Sequence[Figure], facts: dict[str, object], group: str, *, k
     run = {"group": group, "at": stamp, "machine": facts, "figures": [asdict(figure) for figure in figures]}
     path.write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
     print(f"written to {path.relative_to(RESULTS.parent.parent)}", file=sys.stderr)
+
+
+def newest(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
+    """Group -> its newest run, with the name of its `file`; groups in alphabetical order."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob("*.json")):
+        run = json.loads(path.read_text(encoding="utf-8"))
+        if "group" in run and run["at"] >= found.get(run["group"], run)["at"]:
+            found[run["group"]] = {**run, "file": path.name}
+    return dict(sorted(found.items()))
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:

