@@ -83,6 +83,7 @@ def status_json(status: Status, eta_seconds: float | None = None) -> dict[str, A
         "stored": [{"topic": r.topic, "partition": r.partition, "stored": r.next_offset} for r in status.stored],
         "sources": status.sources,
         "heartbeats": status.heartbeats,
+        "clocks_behind": status.clocks_behind,
         "index": status.index,
         "model": status.generation.model if status.generation else None,
         "problems": status.problems,

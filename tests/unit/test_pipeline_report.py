@@ -224,6 +224,27 @@ def test_good_and_total_of_the_objective_are_applied_and_rejected_streaming_even
     assert counts == {"live": [3, 1, 2], "replay": [0, 0, 0]}
 
 
+def test_a_source_whose_clock_is_behind_makes_no_change_late() -> None:
+    """Once heartbeats have told by how much; the gauge, the histogram and the stages follow."""
+    told, behind_us, now = telemetry(), 300_000_000, A_DAY_AGO_US + 400_000_000
+    told.positions(held(0, stored=9))
+    for second in range(400):
+        beat_us = A_DAY_AGO_US + second * 1_000_000
+        told.lag.heartbeat("shop", beat_us - behind_us, beat_us)
+    commit_us = now - behind_us - 2_000_000
+    event = decode_event(record(5, "u", {"id": 1}, ts_us=commit_us), Form())
+    stamped = msgspec.structs.replace(event, connector_us=now - 1_000_000, broker_us=now - 1_000_000)
+    work = Work(old_event(), outcomes=[Outcome("items", "u", "embedded", stamped)], committed_us=now)
+    work.taken_us = work.planned_us = work.embedded_us = now
+    told.done(work, Planned((), {}, (), ()), Applied())
+    value = told.metrics.registry.get_sample_value
+    assert value("embedding_pipeline_slo_events_total", {"source": "items", "result": "good"}) == 1
+    assert value("embedding_pipeline_freshness_seconds_sum", {"source": "items"}) == 2
+    assert value("embedding_pipeline_stage_seconds_sum", {"stage": "connector"}) == 1
+    assert value("embedding_pipeline_clock_behind_seconds", {"prefix": "shop"}) == 300
+    assert value("embedding_pipeline_clock_skew_total") == 0
+
+
 def test_deleted_chunks_count_for_the_source_that_lost_them() -> None:
     told = telemetry()
     told.done(Work(Batch((), {})), Planned((), {}, (), ()), Applied(deleted=Counter({"items": 2, "others": 3})))
