@@ -91,9 +91,9 @@ def status_json(status: Status, eta_seconds: float | None = None) -> dict[str, A
 
 
 def _worst(status: Status) -> Freshness | None:
-    """The partition that the verdict is about: the oldest where it is stale, else one that nobody can tell of."""
+    """The partition that the verdict is about, if one is: the oldest where it is stale, else one not to be told of."""
     rank = -1.0 if status.verdict == "stale" else float("inf")
-    parts = status.freshness
+    parts = [part for part in status.freshness if part.seconds != 0]
     return max(parts, key=lambda part: rank if part.seconds is None else part.seconds) if parts else None
 
 

@@ -74,9 +74,11 @@ class Status:
 
     @property
     def lag_seconds(self) -> float | None:
-        """The worst partition; None if any cannot be told."""
-        seconds = [part.seconds for part in self.freshness]
-        return None if None in seconds or not seconds else max(value for value in seconds if value is not None)
+        """The worst partition; None if one cannot be told, or a topic is not there, and no other is surely stale."""
+        known = [part.seconds for part in self.freshness if part.seconds is not None]
+        worst = max(known, default=0.0)
+        complete = bool(known) and len(known) == len(self.freshness) and not self.absent
+        return worst if complete or worst > self.threshold_seconds else None
 
     @property
     def verdict(self) -> Verdict:
@@ -137,6 +139,8 @@ def _ask_store(status: Status, settings: Settings, store: Store) -> None:
 def _ask_broker(status: Status, settings: Settings, broker: Broker) -> None:
     broker.check()
     status.members = broker.members(settings.group)
+    if status.members == 0:
+        status.problems.append(f"Nothing is applied: group {settings.group} has no live member.")
     stored = {(row.topic, row.partition): row for row in status.stored}
     status.positions = positions(broker, settings.group, [table.topic for table in settings.tables], stored)
     there = {at.topic for at in status.positions}
