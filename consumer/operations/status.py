@@ -185,7 +185,7 @@ def freshness(
     if heartbeat_age is None:
         return Freshness(*place, None, "at its end, but no heartbeat of the connector was ever seen")
     if heartbeat_age > FRESH_HEARTBEAT_SECONDS:
-        reason = f"at its end, but the last heartbeat is {spoken(heartbeat_age)} old"
+        reason = f"at its end, but the last heartbeat applied is {spoken(heartbeat_age)} old"
         return Freshness(*place, heartbeat_age, reason, silent=True)
     return Freshness(*place, 0.0, "at its end, the connector is alive")
 

@@ -118,6 +118,8 @@ def test_offsets(position: Position, verdict: str) -> None:
         (Server(180004, "UTF8", None, None), "fail", "Install pgvector"),
         (Server(180004, "SQL_ASCII", "0.8.5", "0.8.5"), "fail", "UTF8"),
         (Server(130010, "UTF8", "0.8.5", "0.8.5"), "fail", "Upgrade"),
+        (Server(180004, "UTF8", "0.8.5", "0.8.5", "standby"), "fail", "the primary"),
+        (Server(180004, "UTF8", "0.8.5", "0.8.5", "d1"), "fail", "ALTER DATABASE d1 RESET"),
     ],
 )
 def test_the_store_server(server: Server, verdict: str, fix: str) -> None:

@@ -117,7 +117,9 @@ def judge_port(listen: str, taken: bool, health: dict[str, object] | None) -> Fi
     checks = health["checks"] if isinstance(health["checks"], list) else []
     bad = [f"{check['name']}: {check['reason']}" for check in checks if not check["ok"]]
     if bad:
-        return warned("http", f"The consumer at {listen} is not ready: {'; '.join(bad)}.", "See the consumer's log.")
+        return warned(
+            "http", f"The consumer at {listen} is not ready: {'; '.join(bad).rstrip('.')}.", "See the consumer's log."
+        )
     return passed("http", f"a consumer serves {listen}, and is ready")
 
 
