@@ -157,8 +157,8 @@ def build_pipeline(
 def _keep_what_is_loaded() -> None:
     """Model and libraries live as long as the process: the garbage collector need not walk through them ever again.
 
-    Else every batch of a thousand events brings a full walk nearer, of a third of a second. What is kept so at the end is
-    reported as a leak by libraries written in C++, thirty lines behind the last word of a command.
+    Else every batch of a thousand events brings a full walk nearer, of a third of a second. What is kept so to the end
+    libraries report as leaks, thirty lines behind the last word of a command.
     """
     gc.collect()
     gc.freeze()

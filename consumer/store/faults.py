@@ -39,6 +39,7 @@ _REASONS = {
     "53100": "its disk is full",
     "53200": "it is out of memory",
     "53300": "it has no connection left",
+    "55P03": "another session holds a lock",
     "57P": "it is starting or ending",
     "58": "it cannot use its files",
     "08": "the connection is lost",
