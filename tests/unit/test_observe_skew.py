@@ -32,6 +32,11 @@ def gauge(tracker: LagTracker, second: float) -> float:
     return tracker.lag_seconds(at(second))[KEY]
 
 
+@pytest.mark.semantics(
+    "faults",
+    "source whose clock is behind",
+    "told by heartbeats within six minutes; from then on freshness is measured without it, and a stall shows as ever",
+)
 def test_a_clock_that_is_behind_is_no_stall_for_ever_and_is_told() -> None:
     tracker = owned()
     beats(tracker, 0, 120, lambda _: BEHIND)
