@@ -112,8 +112,8 @@ class LagTracker:
     6. Caught up, never a heartbeat for the topic's prefix: the time since the assignment or the last applied commit,
        whichever is later, once that commit is older than 30 s. A dead measurement rises, it never stays at 0.
 
-    Commits of snapshot rows carry the snapshot's clock; they count like any other. Every time of a source whose clock
-    heartbeats show to be behind (`Skew`) counts as so much later.
+    Commits of snapshot rows carry the snapshot's clock; they count like any other. What was applied or beat by a clock
+    that heartbeats show to be behind (`Skew`) counts as so much later.
     """
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class LagTracker:
             self._partitions.pop((topic, partition), None)
 
     def pending(self, topic: str, partition: int, oldest_unapplied_source_ts_us: int | None) -> None:
-        """The source commit of the oldest event fetched and not applied; None: everything fetched is applied."""
+        """When the oldest event that is fetched and not applied was committed, by our clock; None: all are applied."""
         with self._lock:
             if state := self._partitions.get((topic, partition)):
                 state.pending_us = oldest_unapplied_source_ts_us
@@ -193,7 +193,7 @@ class LagTracker:
 
     def _lag(self, state: _Partition, now_us: int) -> float:
         if state.pending_us is not None:
-            return _age(state.pending_us + self._behind_us(state.prefix), now_us)
+            return _age(state.pending_us, now_us)
         if not state.caught_up:
             return _age(state.assigned_us if state.complete_us is None else state.complete_us, now_us)
         unseen = _age(state.seen_end_us, now_us)

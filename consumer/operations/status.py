@@ -177,8 +177,8 @@ def freshness(
     place = (at.topic, at.partition)
     if at.lag:
         record = oldest.get(place)
-        if record is not None and (since_us := committed_us(record, now_us)) is not None:
-            seconds = max(_age(since_us, now_us) - clock_behind, 0.0)
+        if record is not None and (since_us := committed_us(record, now_us, int(clock_behind * 1e6))) is not None:
+            seconds = _age(since_us, now_us)
             return Freshness(*place, seconds, f"{at.lag} waiting, the oldest {spoken(seconds)} old")
         if record is not None or place not in oldest:
             return Freshness(*place, None, f"{at.lag} waiting, their age could not be read")

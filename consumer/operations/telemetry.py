@@ -104,7 +104,8 @@ class Telemetry:
             self.lag.pending(*partition, None)
         for partition, record in first.items():
             if self._pending.get(partition) is not record and partition[0] in self._tables:
-                since_us = committed_us(record, taken_us := now_us())
+                behind_us = self.lag.behind_us(self._prefixes.get(partition[0], ""))
+                since_us = committed_us(record, taken_us := now_us(), behind_us)
                 self.lag.pending(*partition, taken_us if since_us is None else since_us)
         self._pending = first
 

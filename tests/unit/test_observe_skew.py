@@ -54,11 +54,8 @@ def test_a_dead_connector_shows_within_a_minute_behind_a_clock_that_is_behind() 
     assert gauge(tracker, ESTABLISHED + 60) >= 60
 
 
-def test_what_waits_and_what_was_applied_count_by_our_clock() -> None:
+def test_what_was_applied_counts_by_our_clock() -> None:
     tracker = skewed()
-    tracker.pending(TOPIC, 0, at(ESTABLISHED - 7 - BEHIND))
-    assert gauge(tracker, ESTABLISHED) == 7
-    tracker.pending(TOPIC, 0, None)
     tracker.applied_through(TOPIC, 0, at(ESTABLISHED - 3 - BEHIND))
     tracker.position(TOPIC, 0, 5, 9, at(ESTABLISHED))
     assert gauge(tracker, ESTABLISHED + 20) < 25

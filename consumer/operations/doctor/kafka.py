@@ -62,12 +62,12 @@ def _heartbeats(settings: Settings, broker: Broker, known: Mapping[str, int], me
         members = 0  # said elsewhere: what the store has applied is not known
     now = now_us()
     for prefix in prefixes:
-        record, late = records.get(HEARTBEAT_TOPIC + prefix), behind.get(prefix, 0) / 1e6
+        record, behind_us = records.get(HEARTBEAT_TOPIC + prefix), behind.get(prefix, 0)
         beat: Beat | None = None
-        if record and (written := committed_us(record, now)) is not None:
+        if record and (written := committed_us(record, now, behind_us)) is not None:
             arrived_age = now / 1e6 - record.timestamp_ms / 1e3 if record.timestamp_ms >= 0 else None
-            beat = Beat((now - written) / 1e6 - late, arrived_age, late)
-        stored_age = (now - stored[prefix]) / 1e6 - late if prefix in stored else None
+            beat = Beat((now - written) / 1e6, arrived_age, behind_us / 1e6)
+        stored_age = (now - stored[prefix] - behind_us) / 1e6 if prefix in stored else None
         yield judge_heartbeat(prefix, HEARTBEAT_TOPIC + prefix in known, beat, stored_age, members)
 
 
