@@ -94,6 +94,14 @@ def test_one_late_heartbeat_changes_nothing() -> None:
     assert tracker.clocks_behind() == {"shop": BEHIND_US}
 
 
+def test_a_late_heartbeat_that_is_alone_in_its_minute_changes_nothing() -> None:
+    """As the first one is after a start."""
+    tracker = told_by_others(BEHIND)
+    tracker.heartbeat("shop", at(ESTABLISHED - BEHIND - 30), at(ESTABLISHED))
+    beats(tracker, ESTABLISHED + 60, ESTABLISHED + 240, lambda _: BEHIND)
+    assert tracker.clocks_behind() == {"shop": BEHIND_US}
+
+
 def test_a_way_that_takes_a_moment_and_a_clock_that_is_ahead_are_no_clock_that_is_behind() -> None:
     assert skewed(lambda _: 4.0).clocks_behind() == {"shop": 0}
     assert skewed(lambda _: -BEHIND).clocks_behind() == {"shop": 0}
