@@ -17,6 +17,7 @@ from consumer.cli.doctor import doctor
 from consumer.cli.failed import failed_app
 from consumer.cli.jobs import offsets_app, rekey, search_command
 from consumer.cli.options import ConfigOption, GroupOption, given, load
+from consumer.cli.output import remark
 from consumer.cli.replay import replay
 from consumer.cli.stack import app as stack_app
 from consumer.cli.status import status
@@ -28,7 +29,8 @@ app = typer.Typer(
     "Without a command: run the consumer, as `run` does.",
     no_args_is_help=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # whose panels cut long names off in a narrow terminal, where plain text wraps
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Exit 3 when a dependency is down, instead of waiting.")]
@@ -93,6 +95,7 @@ def migrate(
     from consumer.operations.migrate import migrate as take_steps
     from consumer.operations.migrate import plan as show_steps
 
+    remark(f"loading the model {settings.embedding.model}")  # half a minute on a busy machine, or a download
     steps = show_steps(settings) if plan else take_steps(settings)
     for step in steps:
         typer.echo(f"-- {step.name}\n{step.sql}" if plan else f"done: {step.name}")

@@ -59,7 +59,7 @@ def up(
     from consumer.local import Stack, interrupt_on_signals, shown, write_sql_script
 
     wanted = {"postgres": postgres_port, "kafka": kafka_port, "connect": connect_port, "registry": registry_port}
-    stack = Stack(home, asked={name: port for name, port in wanted.items() if port is not None})
+    stack = Stack(home, asked={name: port for name, port in wanted.items() if port is not None}, notice=remark)
     interrupt_on_signals()
     with shown(Console(stderr=True)) as watcher, _ended_if_interrupted(stack):
         endpoints = stack.up(watcher, wire=wire)
@@ -100,7 +100,7 @@ def down(
     """Stop everything, also what a half-finished start left."""
     from consumer.local import Stack
 
-    stack = Stack(home)
+    stack = Stack(home, notice=remark)
     if not stack.exists:
         still = any(service.pid for service in stack.status())
         stack.down()

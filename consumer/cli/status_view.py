@@ -83,6 +83,7 @@ def status_json(status: Status, eta_seconds: float | None = None) -> dict[str, A
         "stored": [{"topic": r.topic, "partition": r.partition, "stored": r.next_offset} for r in status.stored],
         "sources": status.sources,
         "heartbeats": status.heartbeats,
+        "clocks_behind": status.clocks_behind,
         "index": status.index,
         "model": status.generation.model if status.generation else None,
         "problems": status.problems,
@@ -90,9 +91,9 @@ def status_json(status: Status, eta_seconds: float | None = None) -> dict[str, A
 
 
 def _worst(status: Status) -> Freshness | None:
-    """The partition that the verdict is about: the oldest where it is stale, else one that nobody can tell of."""
+    """The partition that the verdict is about, if one is: the oldest where it is stale, else one not to be told of."""
     rank = -1.0 if status.verdict == "stale" else float("inf")
-    parts = status.freshness
+    parts = [part for part in status.freshness if part.seconds != 0]
     return max(parts, key=lambda part: rank if part.seconds is None else part.seconds) if parts else None
 
 

@@ -6,11 +6,13 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from consumer.errors import Retry
+
+MOMENT_SECONDS = 1.0
 
 
 def write_private(path: Path, text: str) -> None:
@@ -26,21 +28,29 @@ def write_private(path: Path, text: str) -> None:
 
 
 @contextmanager
-def exclusive(path: Path, patience: float) -> Iterator[None]:
-    """Holds the lock file `path`; waits up to `patience` seconds for another process that holds it, else `Retry`."""
+def exclusive(path: Path, patience: float, notice: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+    """Holds the lock file `path`; waits up to `patience` seconds for another process that holds it, else `Retry`.
+
+    `notice` is told if it must wait for longer than a moment.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as lock:
-        _acquire(lock.fileno(), path, time.monotonic() + patience)
+        _acquire(lock.fileno(), path, patience, notice)
         yield
 
 
-def _acquire(descriptor: int, path: Path, deadline: float) -> None:
+def _acquire(descriptor: int, path: Path, patience: float, notice: Callable[[str], None]) -> None:
+    begun, told = time.monotonic(), False
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError:
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - begun
+            if waited > MOMENT_SECONDS and not told:
+                notice(f"waiting for another process that is at work on {path.parent} (up to {patience:.0f} s)")
+                told = True
+            if waited > patience:
                 raise Retry(
                     f"Another process is at work on {path.parent}.",
                     "It has held the lock for too long.",

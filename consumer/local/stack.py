@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +67,11 @@ class Stack:
         asked: Mapping[str, int] | None = None,
         cache: Path | None = None,
         schema: str = "embedding",
+        notice: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`asked`: ports that must be taken, by name (those of `ports.PREFERRED`); the others are found.
+        """`notice` is told when a method must wait for another process.
+
+        `asked`: ports that must be taken, by name (those of `ports.PREFERRED`); the others are found.
 
         `cache` keeps downloads (default: `embed-consumer` in the user's cache); `schema` is the store's schema.
         """
@@ -76,6 +79,7 @@ class Stack:
         self._asked = dict(asked or {})
         self._cache = (cache or artifacts.default_cache()).absolute()
         self._schema = schema
+        self._notice = notice
 
     def up(
         self,
@@ -92,7 +96,7 @@ class Stack:
         """
         watcher = watcher or Unwatched()
         self.layout.create()
-        with exclusive(self.layout.lock, patience=300):
+        with exclusive(self.layout.lock, 300, self._notice):
             state = State.load(self.layout) or State.new()
             state.format = wire or state.format
             state.mariadb = state.mariadb if mariadb is None else mariadb
@@ -102,7 +106,7 @@ class Stack:
             programs = binaries.programs(who, self._cache)
             state.postgres_data = str(binaries.data_folder(self.layout.data("postgres"), who))
             # From choosing ports until all are taken, one start of a user at a time: two would choose the same ones.
-            with exclusive(artifacts.default_cache() / "start.lock", patience=300):
+            with exclusive(artifacts.default_cache() / "start.lock", 300, self._notice):
                 self._assign_ports(state)
                 state.save(self.layout)
                 write_private(self.layout.config("log4j2.properties"), LOG4J2)
@@ -116,7 +120,7 @@ class Stack:
 
     def write_settings(self, wanted: Path, instead: Path) -> Path:
         """As the writer of settings files does, for this stack; `down` remembers where."""
-        with exclusive(self.layout.lock, patience=300):
+        with exclusive(self.layout.lock, 300, self._notice):
             state = self._remembered()
             written = settings_file.write_settings(wanted, instead, endpoints(state))
             state.settings_file = str(written.absolute())
@@ -131,7 +135,7 @@ class Stack:
         if not self.exists:
             self._end_forgotten()
             return None
-        with exclusive(self.layout.lock, patience=300):
+        with exclusive(self.layout.lock, 300, self._notice):
             state = self._remembered(damaged_too=purge)
             for service in reversed(self._services(state)):
                 service.stop()

@@ -89,6 +89,13 @@ SLO_OBJECTIVE = _spec(
 )
 SLO_THRESHOLD = _spec("slo_threshold_seconds", "gauge", "The setting `slo.threshold_seconds`.")
 CLOCK_SKEW = _spec("clock_skew_total", "counter", "Events whose source commit lay in the future and counted as 0 s.")
+CLOCK_BEHIND = _spec(
+    "clock_behind_seconds",
+    "gauge",
+    "How far a source's clock is behind the consumer's: its heartbeats have arrived with this delay, and no other, for "
+    "five minutes. Freshness is measured without it. 0 below 5 s, or where nothing tells.",
+    Label("prefix", "the connector's `topic.prefix`"),
+)
 FENCED = _spec("fenced_total", "counter", "Batch parts dropped because another process owns their partition.")
 EVENTS = _spec(
     "events_total",
@@ -180,7 +187,8 @@ BUILD_INFO = _spec(
 )
 
 CATALOGUE = (
-    *(FRESHNESS, FRESHNESS_LAG, STAGE, BACKFILL, SLO_EVENTS, SLO_OBJECTIVE, SLO_THRESHOLD, CLOCK_SKEW, FENCED),
+    *(FRESHNESS, FRESHNESS_LAG, STAGE, BACKFILL, SLO_EVENTS, SLO_OBJECTIVE, SLO_THRESHOLD, CLOCK_SKEW),
+    *(CLOCK_BEHIND, FENCED),
     *(EVENTS, CHUNKS, TOKENS, LATENCY, ERRORS),
     *(QUEUE_DEPTH, TOPIC_PARTITIONS, NEXT_OFFSET, FAILED_DOCUMENTS, STALE_DOCUMENTS, SLOT_RETAINED_BYTES),
     *(REPROCESSING, BUILD_INFO),
@@ -214,6 +222,7 @@ class Metrics:
         self.slo_threshold = Gauge(SLO_THRESHOLD)
         self.slo_threshold.set_all({(): slo_threshold_seconds})
         self.clock_skew = Counter(CLOCK_SKEW)
+        self.clock_behind = Gauge(CLOCK_BEHIND)
         self.fenced = Counter(FENCED)
         self.events = Counter(EVENTS)
         self.chunks = Counter(CHUNKS)

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import NamedTuple
 
+from consumer.observe.skew import Skew
+
 FRESH_HEARTBEAT_SECONDS = 30.0
-"""Three heartbeat intervals of our connector files (10 s): a sign of life older than that is a silence."""
+"""A sign of life older than that is a silence: our connectors beat each second, those of others perhaps every ten."""
 
 _US = 1_000_000
 
@@ -91,6 +93,7 @@ class _Heartbeat:
 
     told_us: int
     alive_us: int
+    skew: Skew
 
 
 class LagTracker:
@@ -109,7 +112,8 @@ class LagTracker:
     6. Caught up, never a heartbeat for the topic's prefix: the time since the assignment or the last applied commit,
        whichever is later, once that commit is older than 30 s. A dead measurement rises, it never stays at 0.
 
-    Commits of snapshot rows carry the snapshot's clock; they count like any other.
+    Commits of snapshot rows carry the snapshot's clock; they count like any other. What was applied or beat by a clock
+    that heartbeats show to be behind (`Skew`) counts as so much later.
     """
 
     def __init__(self) -> None:
@@ -131,7 +135,7 @@ class LagTracker:
             self._partitions.pop((topic, partition), None)
 
     def pending(self, topic: str, partition: int, oldest_unapplied_source_ts_us: int | None) -> None:
-        """The source commit of the oldest event fetched and not applied; None: everything fetched is applied."""
+        """When the oldest event that is fetched and not applied was committed, by our clock; None: all are applied."""
         with self._lock:
             if state := self._partitions.get((topic, partition)):
                 state.pending_us = oldest_unapplied_source_ts_us
@@ -148,19 +152,35 @@ class LagTracker:
         """The newest source commit applied in this partition."""
         with self._lock:
             if state := self._partitions.get((topic, partition)):
-                state.applied_us = _newest(state.applied_us, source_ts_us)
-                state.complete_us = _newest(state.complete_us, source_ts_us)
+                committed_us = source_ts_us + self._behind_us(state.prefix)
+                state.applied_us = _newest(state.applied_us, committed_us)
+                state.complete_us = _newest(state.complete_us, committed_us)
 
-    def heartbeat(self, prefix: str, ts_us: int, now_us: int) -> None:
+    def heartbeat(self, prefix: str, ts_us: int, now_us: int, behind_us: int = 0) -> None:
         """The connector of `prefix` was alive at `ts_us`, as is known at `now_us`.
 
         A clock that runs ahead proves life up to now, and only once: the same heartbeat, read again, is none. An older
-        one changes nothing.
+        one changes nothing. With the first one `behind_us` tells what others know of its clock.
         """
         with self._lock:
-            known = self._heartbeats.setdefault(prefix, _Heartbeat(ts_us, min(ts_us, now_us)))
-            if ts_us != known.told_us:
-                known.told_us, known.alive_us = ts_us, max(known.alive_us, min(ts_us, now_us))
+            known = self._heartbeats.get(prefix)
+            if known is None:
+                alive_us = min(ts_us + behind_us, now_us)
+                self._heartbeats[prefix] = _Heartbeat(ts_us, alive_us, Skew(behind_us, now_us))
+            elif ts_us != known.told_us:
+                known.skew.arrived(ts_us, now_us)
+                alive_us = min(ts_us + known.skew.behind_us, now_us)
+                known.told_us, known.alive_us = ts_us, max(known.alive_us, alive_us)
+
+    def behind_us(self, prefix: str) -> int:
+        """How far the clock of the connector's source is behind ours, as far as its heartbeats tell; else 0."""
+        with self._lock:
+            return self._behind_us(prefix)
+
+    def clocks_behind(self) -> dict[str, int]:
+        """{prefix: microseconds that its source's clock is behind}, of every connector whose heartbeats are known."""
+        with self._lock:
+            return {prefix: known.skew.behind_us for prefix, known in self._heartbeats.items()}
 
     def lag_seconds(self, now_us: int) -> dict[tuple[str, int], float]:
         """{(source, partition): age in seconds of the oldest commit not applied}; never negative."""
@@ -188,6 +208,10 @@ class LagTracker:
         if heartbeat is None:
             sign_of_life = _newest(state.assigned_us, sign_of_life)
         return _age(state.assigned_us if sign_of_life is None else sign_of_life, now_us)
+
+    def _behind_us(self, prefix: str) -> int:
+        known = self._heartbeats.get(prefix)
+        return known.skew.behind_us if known else 0
 
     def _alive_us(self, state: _Partition) -> int | None:
         """When the partition's connector last beat, None if it never did."""

@@ -12,11 +12,12 @@ from consumer.errors import Abandoned, Fault, Retry
 from consumer.observe import get_logger
 from consumer.operations.telemetry import Telemetry
 from consumer.pipeline import Pipeline
-from consumer.planning import StoredKey, Table
+from consumer.planning import HEARTBEAT_TOPIC, StoredKey, Table
 from consumer.steps import now_us
 from consumer.store import Generation, StaleDocument, Store
 
 STALE_AT_ONCE = 50
+CLOCK_NOTED_US = 1_000_000  # a clock that differs by less from what is noted is not noted again
 STALE_SECONDS = 0.5  # of each round: live events wait meanwhile
 
 _log = get_logger("chores")
@@ -121,8 +122,13 @@ class Chores:
         self._index_due = time.monotonic() + self._index_again
 
     def _read_heartbeats(self) -> None:
+        lag, noted = self._telemetry.lag, self._store.clocks_behind()
         for prefix, ts_us in self._store.heartbeats().items():
-            self._telemetry.lag.heartbeat(prefix, ts_us, now_us())
+            lag.heartbeat(prefix, ts_us, now_us(), noted.get(prefix, 0))
+        heard = {topic for topic, _ in self._telemetry.held}
+        for prefix, behind_us in lag.clocks_behind().items():
+            if HEARTBEAT_TOPIC + prefix in heard and abs(behind_us - noted.get(prefix, 0)) >= CLOCK_NOTED_US:
+                self._store.note_clock(prefix, behind_us)
         self._telemetry.health.set_ready("store", True, "reachable")  # where nothing is written, nothing else says so
 
     def _count_failed(self) -> None:

@@ -62,6 +62,7 @@ class Status:
     stored: list[StoredOffset] = field(default_factory=list)
     freshness: list[Freshness] = field(default_factory=list)
     heartbeats: dict[str, float] = field(default_factory=dict)
+    clocks_behind: dict[str, float] = field(default_factory=dict)  # taken out of every age
     sources: list[Source] = field(default_factory=list)
     generation: Generation | None = None
     index: IndexStatus | None = None
@@ -73,9 +74,11 @@ class Status:
 
     @property
     def lag_seconds(self) -> float | None:
-        """The worst partition; None if any cannot be told."""
-        seconds = [part.seconds for part in self.freshness]
-        return None if None in seconds or not seconds else max(value for value in seconds if value is not None)
+        """The worst partition; None if one cannot be told, or a topic is not there, and no other is surely stale."""
+        known = [part.seconds for part in self.freshness if part.seconds is not None]
+        worst = max(known, default=0.0)
+        complete = bool(known) and len(known) == len(self.freshness) and not self.absent
+        return worst if complete or worst > self.threshold_seconds else None
 
     @property
     def verdict(self) -> Verdict:
@@ -99,7 +102,15 @@ def read_status(settings: Settings, broker: Broker, store: Store) -> Status:
 
 def _ask_store(status: Status, settings: Settings, store: Store) -> None:
     status.stored = list(group_offsets(store, settings.group).values())
-    status.heartbeats = {prefix: _age(ts_us, status.taken_us) for prefix, ts_us in store.heartbeats().items()}
+    behind = store.clocks_behind()
+    status.clocks_behind = {prefix: behind_us / 1e6 for prefix, behind_us in behind.items()}
+    status.problems += [
+        f"The clock of the source of {prefix} is {spoken(seconds)} behind; ages are told without it."
+        for prefix, seconds in sorted(status.clocks_behind.items())
+    ]
+    status.heartbeats = {
+        prefix: _age(ts_us + behind.get(prefix, 0), status.taken_us) for prefix, ts_us in store.heartbeats().items()
+    }
     status.generation = generation = store.generation()
     documents, failed = store.document_counts(), store.failed_counts()
     stale: Mapping[str, int] = {}
@@ -128,6 +139,8 @@ def _ask_store(status: Status, settings: Settings, store: Store) -> None:
 def _ask_broker(status: Status, settings: Settings, broker: Broker) -> None:
     broker.check()
     status.members = broker.members(settings.group)
+    if status.members == 0:
+        status.problems.append(f"Nothing is applied: group {settings.group} has no live member.")
     stored = {(row.topic, row.partition): row for row in status.stored}
     status.positions = positions(broker, settings.group, [table.topic for table in settings.tables], stored)
     there = {at.topic for at in status.positions}
@@ -143,23 +156,28 @@ def _ask_broker(status: Status, settings: Settings, broker: Broker) -> None:
         starts = {place: _next(at) for place, at in behind.items()}
         oldest = reader.first_records(starts, ids, within=2.0) if starts else {}
     prefixes = {table.topic: table.prefix for table in settings.tables}
-    status.freshness = [
-        freshness(at, oldest, status.heartbeats.get(prefixes[at.topic]), status.taken_us) for at in status.positions
-    ]
+    for at in status.positions:
+        prefix = prefixes[at.topic]
+        heartbeat_age, late = status.heartbeats.get(prefix), status.clocks_behind.get(prefix, 0.0)
+        status.freshness.append(freshness(at, oldest, heartbeat_age, status.taken_us, late))
 
 
 def freshness(
-    at: Position, oldest: Mapping[Partition, Record | None], heartbeat_age: float | None, now_us: int
+    at: Position,
+    oldest: Mapping[Partition, Record | None],
+    heartbeat_age: float | None,
+    now_us: int,
+    clock_behind: float = 0.0,
 ) -> Freshness:
     """How fresh one partition is. `oldest` has the first record not applied of each partition that is behind.
 
     Behind: the age of that record's commit. At its end: 0 while heartbeats come, else the age of the last one; without
-    any heartbeat nothing tells a quiet source from a dead connector.
+    any heartbeat nothing tells a quiet source from a dead connector. The source's clock is so many seconds behind.
     """
     place = (at.topic, at.partition)
     if at.lag:
         record = oldest.get(place)
-        if record is not None and (since_us := committed_us(record, now_us)) is not None:
+        if record is not None and (since_us := committed_us(record, now_us, int(clock_behind * 1e6))) is not None:
             seconds = _age(since_us, now_us)
             return Freshness(*place, seconds, f"{at.lag} waiting, the oldest {spoken(seconds)} old")
         if record is not None or place not in oldest:
@@ -167,7 +185,7 @@ def freshness(
     if heartbeat_age is None:
         return Freshness(*place, None, "at its end, but no heartbeat of the connector was ever seen")
     if heartbeat_age > FRESH_HEARTBEAT_SECONDS:
-        reason = f"at its end, but the last heartbeat is {spoken(heartbeat_age)} old"
+        reason = f"at its end, but the last heartbeat applied is {spoken(heartbeat_age)} old"
         return Freshness(*place, heartbeat_age, reason, silent=True)
     return Freshness(*place, 0.0, "at its end, the connector is alive")
 

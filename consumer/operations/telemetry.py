@@ -52,6 +52,7 @@ class Telemetry:
     ) -> None:
         self.metrics, self.lag, self.health = metrics, LagTracker(), Health()
         self._tables, self._prefixes, self._kind = tables, prefixes, kind
+        self._prefix_of = {table.source: prefixes.get(topic, "") for topic, table in tables.items()}
         self._pending: dict[Partition, Record] = {}
         self._working, self._retried = False, -PATIENT_SECONDS
         self._registry_away = False
@@ -60,6 +61,9 @@ class Telemetry:
         self.held: Mapping[Partition, Held] = {}
         metrics.freshness_lag.computed_by(
             lambda: {(source, str(number)): lag for (source, number), lag in self.lag.lag_seconds(now_us()).items()}
+        )
+        metrics.clock_behind.computed_by(
+            lambda: {(prefix,): us / 1e6 for prefix, us in self.lag.clocks_behind().items()}
         )
 
     def tick(self) -> None:
@@ -100,7 +104,8 @@ class Telemetry:
             self.lag.pending(*partition, None)
         for partition, record in first.items():
             if self._pending.get(partition) is not record and partition[0] in self._tables:
-                since_us = committed_us(record, taken_us := now_us())
+                behind_us = self.lag.behind_us(self._prefixes.get(partition[0], ""))
+                since_us = committed_us(record, taken_us := now_us(), behind_us)
                 self.lag.pending(*partition, taken_us if since_us is None else since_us)
         self._pending = first
 
@@ -178,6 +183,7 @@ class Telemetry:
         backfill: list[int] = []
         stamps: list[Stamps] = []
         newest: dict[Partition, int] = {}
+        behind = {source: self.lag.behind_us(prefix) for source, prefix in self._prefix_of.items()}
         for source, _, outcome, event in work.outcomes:
             if event is None or outcome not in APPLIED or (commit := event.order.ts_us) is None:
                 continue
@@ -190,9 +196,9 @@ class Telemetry:
                 continue
             live[source].append(commit)
             if event.connector_us is not None and event.broker_us is not None:
-                stamps.append(Stamps(commit, event.connector_us, event.broker_us))
+                stamps.append(Stamps(commit + behind.get(source, 0), event.connector_us, event.broker_us))
         for source, commits in live.items():
-            seconds, skewed = freshness_batch(commits, work.committed_us)
+            seconds, skewed = freshness_batch(commits, work.committed_us - behind.get(source, 0))
             self.metrics.freshness.labels(source).observe_many(seconds)
             self.metrics.clock_skew.inc(skewed)
             good = sum(value <= self.metrics.slo_threshold_seconds for value in seconds)

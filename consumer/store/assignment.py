@@ -45,6 +45,8 @@ SET topic_id = excluded.topic_id, epoch = o.epoch + 1, next_offset = excluded.ne
 _FORGET = "DELETE FROM offsets WHERE group_id = %s AND starts_with(group_id, %s)"
 
 _HEARTBEATS = "SELECT topic_prefix, ts_us FROM heartbeats"
+_BEHIND = "SELECT topic_prefix, behind_us FROM heartbeats WHERE behind_us <> 0"
+_NOTE_BEHIND = "UPDATE heartbeats SET behind_us = %s WHERE topic_prefix = %s"
 
 
 def acquire(
@@ -98,6 +100,16 @@ def forget(connection: Connection[Any], job: str) -> None:
 def heartbeats(connection: Connection[Any]) -> dict[str, int]:
     """Topic prefix -> commit time in microseconds."""
     return dict(connection.execute(_HEARTBEATS).fetchall())
+
+
+def clocks_behind(connection: Connection[Any]) -> dict[str, int]:
+    """Topic prefix -> microseconds that its source's clock is behind, where it is."""
+    return dict(connection.execute(_BEHIND).fetchall())
+
+
+def note_clock(connection: Connection[Any], prefix: str, behind_us: int) -> None:
+    """The clock of the source is so far behind."""
+    connection.execute(_NOTE_BEHIND, [behind_us, prefix])
 
 
 def _refuse(row: tuple[str] | None, group: str) -> None:

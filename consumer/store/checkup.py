@@ -46,16 +46,24 @@ WHERE c.relnamespace = to_regnamespace(quote_ident(%s)) AND c.relkind IN ('r', '
 ORDER BY c.relname
 """
 _KEY_CHANGES = "SELECT source, key_columns, next_key_columns FROM tables WHERE next_key_columns IS NOT NULL ORDER BY 1"
+_REFUSES = """
+SELECT CASE WHEN pg_is_in_recovery() THEN 'standby'
+            WHEN current_setting('transaction_read_only')::bool THEN quote_ident(current_database()) ELSE '' END
+"""
 _CLOCK = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
 
 
 class Server(NamedTuple):
-    """`version` as in server_version_num; `pgvector` is what the database has, `offered` what the server could give."""
+    """`version` as in server_version_num; `pgvector` is what the database has, `offered` what the server could give.
+
+    `refuses` says what takes no writes: "" nothing, "standby" the server, or the database's name as SQL writes it.
+    """
 
     version: int
     encoding: str
     pgvector: str | None
     offered: str | None
+    refuses: str = ""
 
 
 class Rights(NamedTuple):
@@ -96,10 +104,11 @@ class Checkup:
             self._connection.close()
 
     def server(self) -> Server:
-        """Versions and encoding."""
+        """Versions, encoding, and whether it takes writes."""
         with self._session() as connection:
             version, encoding, installed, _, offered = migrations.server(connection)
-            return Server(version, encoding, installed, offered)
+            (refuses,) = connection.execute(_REFUSES).fetchone() or ("",)
+            return Server(version, encoding, installed, offered, refuses)
 
     def clock_us(self) -> int:
         """The server's clock, microseconds since 1970."""

@@ -34,6 +34,16 @@ class Phase(IntEnum):
 
 # The same transaction can succeed later. 0A000: a cached plan outlived a migration. 26000: a pooler lost a statement.
 _PATIENCE = re.compile(r"40001|40P01|55P03|55006|57P0[1-5]|08...|53...|58...|25P03|25006|26000|0A000")
+_REASONS = {
+    "25006": "it is read-only, as a standby is",
+    "53100": "its disk is full",
+    "53200": "it is out of memory",
+    "53300": "it has no connection left",
+    "55P03": "another session holds a lock",
+    "57P": "it is starting or ending",
+    "58": "it cannot use its files",
+    "08": "the connection is lost",
+}
 _TOO_SLOW = ("57014", "25P04")  # statement_timeout, transaction_timeout
 _DATA = re.compile(r"2[123]...|54...")
 _NOT_ALLOWED = re.compile(r"28...|3D...")
@@ -72,13 +82,18 @@ def fault_of(error: psycopg.Error, where: str, phase: Phase) -> Fault:
         return _unreachable(error, where, phase)
     if _PATIENCE.fullmatch(state):
         return Retry(
-            f"Postgres at {where} asked for patience (SQLSTATE {state}).",
-            "It is starting, ending, or busy.",
+            f"Postgres at {where} asked for patience: {_reason(state)} (SQLSTATE {state}).",
+            "The same work may succeed later.",
             "Run the command again in a while.",
         )
     if phase is Phase.WRITE and (_DATA.fullmatch(state) or isinstance(error, psycopg.DataError)):
         return DataFault(state)
     return _stop(state or type(error).__name__, where, phase)
+
+
+def _reason(state: str) -> str:
+    """What keeps the server from it, as far as one would act on it."""
+    return next((reason for begin, reason in _REASONS.items() if state.startswith(begin)), "it is busy")
 
 
 def _unreachable(error: psycopg.Error, where: str, phase: Phase) -> Fault:

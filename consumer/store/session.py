@@ -116,9 +116,10 @@ def connect(where: Target, answer_within: float) -> Session:
     connection.answer_within = answer_within
     try:
         packing.register(connection)
-        # Waiting for a lock ends first: it tells another story than work that is too much for one statement.
+        # Waiting for a lock ends first: it tells another story than work that is too much for one statement or
+        # transaction, and the end of a transaction's time is the end of its connection.
         whole = min(answer_within, _LONGEST_TRANSACTION)
-        seconds = {"timeout": answer_within, "lock": 0.8 * answer_within, "idle": idle, "transaction": whole}
+        seconds = {"timeout": answer_within, "lock": 0.8 * whole, "idle": idle, "transaction": whole}
         milliseconds = {name: f"{int(value * 1000)}ms" for name, value in seconds.items()}
         connection.execute(_SETTINGS, {"schema": where.schema, **milliseconds})
     except BaseException:

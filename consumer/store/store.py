@@ -160,6 +160,16 @@ class Store:
         with self._session() as connection:
             return assignment.heartbeats(connection)
 
+    def clocks_behind(self) -> dict[str, int]:
+        """Topic prefix -> microseconds that the clock of its source is behind, of those that are."""
+        with self._session() as connection:
+            return assignment.clocks_behind(connection)
+
+    def note_clock(self, prefix: str, behind_us: int) -> None:
+        """Tell everybody how far the clock of this connector's source is behind."""
+        with self._session() as connection:
+            assignment.note_clock(connection, prefix, behind_us)
+
     def offsets(self, group: str | None = None) -> list[StoredOffset]:
         """Stored offsets, of one group or all, by topic and partition."""
         with self._session() as connection:

@@ -230,8 +230,16 @@ def safety() -> list[Built]:
             width=6,
         ),
         graph(
-            *(46, "Clock skew", "Events from the consumer's future, counted as 0 s.", "ops"),
-            {"{{instance}}": rate("clock_skew_total", "instance")},
+            *(
+                46,
+                "Clock skew",
+                "Seconds that a source's clock is behind, and events a second from the future.",
+                "short",
+            ),
+            {
+                "{{prefix}} behind": f"max by (prefix) ({_P}clock_behind_seconds{JOB})",
+                "{{instance}} from the future": rate("clock_skew_total", "instance"),
+            },
             width=6,
         ),
         graph(

@@ -494,3 +494,13 @@ def test_a_heartbeat_never_goes_back(bench: Either) -> None:
     bench.applied(heartbeats=(("shop", 7), ("shop", 5)))
     bench.applied(heartbeats=(("shop", 6),))
     assert bench.store.heartbeats() == {"shop": 7}
+
+
+def test_how_far_a_clock_is_behind_is_kept_beside_its_heartbeat(bench: Either) -> None:
+    bench.applied(heartbeats=(("shop", 7), ("blog", 8)))
+    bench.store.note_clock("shop", 300_000_000)
+    bench.store.note_clock("nobody", 1)
+    bench.applied(heartbeats=(("shop", 9),))
+    assert (bench.store.clocks_behind(), bench.store.heartbeats()) == ({"shop": 300_000_000}, {"shop": 9, "blog": 8})
+    bench.store.note_clock("shop", 0)
+    assert bench.store.clocks_behind() == {}

@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from consumer.operations.doctor import Finding, examine
@@ -273,8 +274,10 @@ class Roles:
 
     def obey(self, finding: Finding) -> None:
         """Execute the statements that the fix prints."""
-        sql = finding.fix.partition(": ")[2] or finding.fix
-        execute(self.dsn, *(part for part in sql.split(";") if part.strip().startswith(("GRANT", "CREATE", "ALTER"))))
+        statements = finding.fix.partition(": ")[2] or finding.fix
+        execute(
+            self.dsn, *(part for part in statements.split(";") if part.strip().startswith(("GRANT", "CREATE", "ALTER")))
+        )
 
 
 @pytest.fixture
@@ -377,6 +380,16 @@ def test_documents_that_failed(healthy: Roles) -> None:
     execute(healthy.dsn, insert.format("02", "dead", "NULL"))
     dead = healthy.found()["failed documents"]
     assert (dead.verdict, "failed retry --all" in dead.fix) == ("fail", True)
+
+
+def test_a_database_that_takes_no_writes(healthy: Roles) -> None:
+    with psycopg.connect(healthy.dsn) as admin:
+        name = sql.Identifier(admin.info.dbname)
+        admin.execute(sql.SQL("ALTER DATABASE {} SET default_transaction_read_only = on").format(name))
+    refused = healthy.found()["store server"]
+    assert (refused.verdict, "read-only" in refused.what) == ("fail", True), refused
+    execute(healthy.dsn, *refused.fix.split(": ")[1].split("; ")[:2])  # in a session that is read-only itself
+    assert healthy.found()["store server"].verdict == "pass"
 
 
 def test_a_database_that_cannot_hold_every_text(postgres: Server, roles: Roles) -> None:

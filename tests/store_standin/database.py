@@ -151,6 +151,7 @@ class Database:
     moves: dict[bytes, tuple[Move, datetime]] = field(default_factory=dict)
     failed: FailedDocuments = field(default_factory=FailedDocuments)
     heartbeats: dict[str, int] = field(default_factory=dict)
+    behind: dict[str, int] = field(default_factory=dict)
     acquisitions: int = 0
 
     def rows(self, document_ids: Iterable[int]) -> dict[int, StoredRow]:

@@ -141,6 +141,13 @@ class StandInStore:
     def heartbeats(self) -> dict[str, int]:
         return dict(self._database.heartbeats)
 
+    def clocks_behind(self) -> dict[str, int]:
+        return {prefix: behind for prefix, behind in self._database.behind.items() if behind}
+
+    def note_clock(self, prefix: str, behind_us: int) -> None:
+        if prefix in self._database.heartbeats:
+            self._database.behind[prefix] = behind_us
+
     # --- failed documents
 
     def claim_failed(self, limit: int, sources: Collection[str] | None = None) -> list[FailedDocument]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,18 @@ class Command:
 
 def write(**content: object) -> None:
     Path("embed-consumer.yaml").write_text(yaml.safe_dump({"embedding": PINNED, "tables": [TABLE], **content}))
+
+
+@pytest.mark.parametrize("width", ["60", "80", "120"])
+def test_help_cuts_no_name_off(command: Command, monkeypatch: pytest.MonkeyPatch, width: str) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    code, out, _ = command("stack", "up", "--help")
+    assert code == DONE
+    assert {"--postgres-port", "EMBED_STACK_POSTGRES_PORT", "EMBED_STACK_REGISTRY_PORT"} <= set(
+        re.findall(r"[\w-]+", out)
+    )
+    assert "…" not in out
+    assert max(map(len, out.splitlines())) <= int(width)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from consumer.operations.doctor.connect import judge_connector, look
 from consumer.operations.doctor.examine import Part
 from consumer.operations.doctor.finding import asked, failed, passed, skipped, warned
 from consumer.operations.doctor.here import judge_clock, judge_port
-from consumer.operations.doctor.kafka import judge_absence, judge_heartbeat, judge_offsets, judge_topic
+from consumer.operations.doctor.kafka import Beat, judge_absence, judge_heartbeat, judge_offsets, judge_topic
 from consumer.operations.doctor.store import (
     judge_failed,
     judge_index,
@@ -69,20 +69,27 @@ def test_a_topic_without_a_leader() -> None:
 
 
 @pytest.mark.parametrize(
-    ("there", "sent", "stored", "members", "verdict"),
+    ("there", "beat", "stored", "members", "verdict", "said"),
     [
-        (True, 1.0, 1.5, 1, "pass"),
-        (True, 1.0, None, 0, "pass"),  # nobody is there to apply it
-        (True, 1.0, 500.0, 0, "pass"),
-        (True, 1.0, 500.0, 1, "fail"),
-        (True, 1.0, None, 2, "fail"),
-        (True, 31.0, 31.0, 1, "fail"),
-        (True, None, None, 1, "fail"),
-        (False, None, None, 1, "fail"),
+        (True, Beat(1.0), 1.5, 1, "pass", "1.0 s old"),
+        (True, Beat(1.0), None, 0, "pass", "no consumer applies it"),
+        (True, Beat(1.0), 500.0, 0, "pass", "no consumer applies it"),
+        (True, Beat(1.0), 500.0, 1, "fail", "behind or stuck"),
+        (True, Beat(1.0), None, 2, "fail", "none was ever"),
+        (True, Beat(31.0), 31.0, 1, "fail", "does not run"),
+        (True, Beat(331.0, 31.0), 331.0, 1, "fail", "does not run"),
+        (True, Beat(300.0, 0.4), 300.0, 1, "fail", "late by the source's clock"),
+        (True, Beat(0.4, 0.4, clock_behind=300.0), 0.5, 1, "warn", "always 300 s late"),
+        (True, Beat(31.0, 31.0, clock_behind=300.0), 31.0, 1, "fail", "does not run"),
+        (True, None, None, 1, "fail", "is empty"),
+        (False, None, None, 1, "fail", "is not there"),
     ],
 )
-def test_heartbeats(there: bool, sent: float | None, stored: float | None, members: int, verdict: str) -> None:
-    assert judge_heartbeat("shop", there, sent, stored, members).verdict == verdict
+def test_heartbeats(
+    there: bool, beat: Beat | None, stored: float | None, members: int, verdict: str, said: str
+) -> None:
+    finding = judge_heartbeat("shop", there, beat, stored, members)
+    assert (finding.verdict, said in finding.what) == (verdict, True), finding
 
 
 @pytest.mark.parametrize(
@@ -111,6 +118,8 @@ def test_offsets(position: Position, verdict: str) -> None:
         (Server(180004, "UTF8", None, None), "fail", "Install pgvector"),
         (Server(180004, "SQL_ASCII", "0.8.5", "0.8.5"), "fail", "UTF8"),
         (Server(130010, "UTF8", "0.8.5", "0.8.5"), "fail", "Upgrade"),
+        (Server(180004, "UTF8", "0.8.5", "0.8.5", "standby"), "fail", "the primary"),
+        (Server(180004, "UTF8", "0.8.5", "0.8.5", "d1"), "fail", "ALTER DATABASE d1 RESET"),
     ],
 )
 def test_the_store_server(server: Server, verdict: str, fix: str) -> None:

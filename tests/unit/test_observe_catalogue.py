@@ -22,6 +22,7 @@ CONTRACT = {
     "slo_objective_ratio": ("gauge", ()),
     "slo_threshold_seconds": ("gauge", ()),
     "clock_skew_total": ("counter", ()),
+    "clock_behind_seconds": ("gauge", ("prefix",)),
     "fenced_total": ("counter", ()),
     "events_total": ("counter", ("source", "op", "outcome")),
     "chunks_total": ("counter", ("source", "outcome")),

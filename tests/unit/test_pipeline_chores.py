@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from threading import Event
 from typing import Any
@@ -15,11 +16,16 @@ from consumer.operations.telemetry import Telemetry
 from consumer.source import Held
 from tests.unit.records import TOPIC, table
 
+NOW_US, BEHIND_US = time.time_ns() // 1000, 300_000_000
+
 
 class Quiet:
     """A store without a document."""
 
     def heartbeats(self) -> dict[str, int]:
+        return {}
+
+    def clocks_behind(self) -> dict[str, int]:
         return {}
 
 
@@ -103,3 +109,37 @@ def test_an_idle_consumer_is_ready_again_once_the_database_answers() -> None:
     assert first is not None
     first()
     assert {c.name: c.ok for c in told.health.ready(0.0).checks}["store"]
+
+
+class Clocks(Quiet):
+    """A store that has a heartbeat each time it is asked, of a clock that is 300 s behind; what it is told of that."""
+
+    def __init__(self) -> None:
+        self.now, self.noted, self.beats = NOW_US, list[tuple[str, int]](), 0
+
+    def heartbeats(self) -> dict[str, int]:
+        self.beats += 1
+        return {"shop": self.now - BEHIND_US + self.beats}
+
+    def clocks_behind(self) -> dict[str, int]:
+        return dict(self.noted)
+
+    def note_clock(self, prefix: str, behind_us: int) -> None:
+        self.noted.append((prefix, behind_us))
+
+
+@pytest.mark.parametrize(("topic", "noted"), [("__debezium-heartbeat.shop", True), (TOPIC, False)])
+def test_who_hears_the_heartbeats_tells_the_others_how_far_the_clock_is_behind(topic: str, noted: bool) -> None:
+    told, store, nothing = Telemetry(Metrics(60.0), {TOPIC: table()}, prefixes={TOPIC: "shop"}), Clocks(), None
+    told.positions({(topic, 0): Held("id", 1, 9, 9, 9, 9, 9, 9)})
+    for second in range(400, 0, -1):
+        beat_us = NOW_US - second * 1_000_000
+        told.lag.heartbeat("shop", beat_us - BEHIND_US, beat_us)
+    assert told.lag.behind_us("shop") == BEHIND_US
+    arguments: list[Any] = [store, nothing, told, [table()], nothing, lambda: None, lambda: True]
+    for _ in range(2):
+        first = Chores(*arguments).next()
+        assert first
+        first()
+    assert len(store.noted) == noted
+    assert all(abs(behind_us - BEHIND_US) < 1_000_000 for _, behind_us in store.noted)

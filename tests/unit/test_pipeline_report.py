@@ -224,6 +224,45 @@ def test_good_and_total_of_the_objective_are_applied_and_rejected_streaming_even
     assert counts == {"live": [3, 1, 2], "replay": [0, 0, 0]}
 
 
+def beats(told: Telemetry, begin_us: int, behind_us: int) -> None:
+    """Heartbeats of 400 seconds by a clock that is behind."""
+    for beat_us in range(begin_us, begin_us + 400_000_000, 1_000_000):
+        told.lag.heartbeat("shop", beat_us - behind_us, beat_us)
+
+
+def test_what_waits_is_as_old_as_by_our_clock_whoever_stamped_it() -> None:
+    """The source did, whose clock is behind, or for want of that the producer, whose clock is not."""
+    behind_us = 300_000_000
+    for stamped_us in (behind_us, None):
+        told, now = telemetry(), time.time_ns() // 1000
+        told.positions(held(0, stored=9))
+        beats(told, now - 400_000_000, behind_us)
+        waits = record(5, "u", {"id": 1}, ts_us=now - 70_000_000 - (stamped_us or 0))
+        if stamped_us is None:
+            waits = msgspec.structs.replace(waits, value=None, timestamp_ms=(now - 70_000_000) // 1000)
+        told.waiting([Batch((waits,), old_event().spans)])
+        assert 69 < told.lag.lag_seconds(now)["items", 0] < 71
+
+
+def test_a_source_whose_clock_is_behind_makes_no_change_late() -> None:
+    """Once heartbeats have told by how much; the gauge, the histogram and the stages follow."""
+    told, behind_us, now = telemetry(), 300_000_000, A_DAY_AGO_US + 400_000_000
+    told.positions(held(0, stored=9))
+    beats(told, A_DAY_AGO_US, behind_us)
+    commit_us = now - behind_us - 2_000_000
+    event = decode_event(record(5, "u", {"id": 1}, ts_us=commit_us), Form())
+    stamped = msgspec.structs.replace(event, connector_us=now - 1_000_000, broker_us=now - 1_000_000)
+    work = Work(old_event(), outcomes=[Outcome("items", "u", "embedded", stamped)], committed_us=now)
+    work.taken_us = work.planned_us = work.embedded_us = now
+    told.done(work, Planned((), {}, (), ()), Applied())
+    value = told.metrics.registry.get_sample_value
+    assert value("embedding_pipeline_slo_events_total", {"source": "items", "result": "good"}) == 1
+    assert value("embedding_pipeline_freshness_seconds_sum", {"source": "items"}) == 2
+    assert value("embedding_pipeline_stage_seconds_sum", {"stage": "connector"}) == 1
+    assert value("embedding_pipeline_clock_behind_seconds", {"prefix": "shop"}) == 300
+    assert value("embedding_pipeline_clock_skew_total") == 0
+
+
 def test_deleted_chunks_count_for_the_source_that_lost_them() -> None:
     told = telemetry()
     told.done(Work(Batch((), {})), Planned((), {}, (), ()), Applied(deleted=Counter({"items": 2, "others": 3})))

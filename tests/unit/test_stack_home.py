@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from consumer.errors import Exit, Stop
+from consumer.errors import Exit, Retry, Stop
 from consumer.local import Stack
+from consumer.local.files import exclusive
 from consumer.local.state import Layout, State
 
 
@@ -31,6 +32,15 @@ def test_purge_removes_what_a_stack_made_and_nothing_else(tmp_path: Path) -> Non
     State.new().save(Layout(home))
     Stack(home).down(purge=True)
     assert not home.exists()
+
+
+def test_who_waits_for_another_process_is_told_so(tmp_path: Path) -> None:
+    told: list[str] = []
+    with exclusive(tmp_path / "lock", 60, told.append):
+        assert told == []
+        with pytest.raises(Retry, match="Another process"), exclusive(tmp_path / "lock", 1.5, told.append):
+            pass
+    assert told == [f"waiting for another process that is at work on {tmp_path} (up to 2 s)"]
 
 
 @pytest.mark.parametrize("name", ["config/app.toml", "data/.keep", "embed-consumer.yaml", ".gitignore.mine"])

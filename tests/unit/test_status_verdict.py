@@ -51,6 +51,12 @@ def test_at_its_end_heartbeats_decide(heartbeat_age: float | None, seconds: floa
     assert freshness(AT_END, {}, heartbeat_age, NOW_US).seconds == seconds
 
 
+def test_what_waits_behind_a_clock_that_is_behind_is_as_old_as_by_ours() -> None:
+    found = freshness(BEHIND, {PLACE: record(NOW_US - 307_000_000)}, 1.0, NOW_US, 300.0)
+    assert found.seconds == 7.0
+    assert "the oldest 7.0 s old" in found.reason
+
+
 def verdict(*seconds: float | None, broker: bool = True) -> str:
     parts = [Freshness("t", number, value, "") for number, value in enumerate(seconds)]
     return Status("g", 60.0, NOW_US, freshness=parts, broker_answers=broker).verdict

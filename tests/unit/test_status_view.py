@@ -48,6 +48,17 @@ def test_what_nobody_can_tell_of_is_named_unless_something_is_surely_stale() -> 
     assert f"{TOPIC}[1]" in drawn(status(3, p0=None, p1=61.0))[1]
 
 
+def test_a_topic_that_is_not_there_blames_no_partition_and_leaves_no_lag_of_nothing() -> None:
+    shown = status(3)
+    shown.absent, shown.problems = ["shop.public.new"], ["Kafka has no topic shop.public.new."]
+    lines = drawn(shown)
+    assert lines[:2] == ["UNKNOWN, objective 60 s", "group prod, live members: 1"]
+    assert lines[2] == "! Kafka has no topic shop.public.new."
+    late = status(3, p1=75.0)
+    late.absent = shown.absent
+    assert drawn(late)[0] == "STALE, lag 75.0 s, objective 60 s"
+
+
 def test_on_a_small_terminal_the_worst_partitions_are_shown_and_the_others_counted() -> None:
     lines = drawn(status(40, p7=20.0, p31=50.0), height=24)
     assert len(lines) <= 24

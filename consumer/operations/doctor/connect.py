@@ -14,6 +14,7 @@ from consumer.operations.doctor.finding import Finding, failed, passed, skipped
 from consumer.settings import Settings
 
 CONNECTOR = "Ask Connect: GET <connect>/connectors/<name>/status names the failed task; POST …/restart starts it again."
+LOST = "if that does not help because its slot is gone: runbook ReplicationSlotGrowing, a lost slot"
 _SECONDS = 5.0
 
 
@@ -52,7 +53,7 @@ def judge_connector(url: str, name: str, status: Mapping[str, Any]) -> Finding:
         said = f"Its task is {wrong[0]['state']}" if wrong else f"It is {state}"
         error = str(wrong[0].get("trace", "")).split(":", 1)[0].strip() if wrong else ""
         why = f" ({error.rsplit('.', 1)[-1]})" if error and " " not in error else ""
-        return failed(check, f"{said}{why}: no change arrives.", f"GET {here}/status has the reason; {restart}")
+        return failed(check, f"{said}{why}: no change arrives.", f"GET {here}/status has the reason; {restart}; {LOST}")
     if not tasks:
         return failed(check, "It has no task: it is being started, or its worker is gone.", restart)
     return passed(check, f"it runs, tasks: {len(tasks)}")

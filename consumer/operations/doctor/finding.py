@@ -10,6 +10,8 @@ from consumer.errors import Exit, Fault, Retry, Stop
 
 Verdict = Literal["pass", "warn", "fail", "skip"]
 
+NTP = "Let NTP (chrony, systemd-timesyncd) set the clocks of both machines."
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:

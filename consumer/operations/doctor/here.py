@@ -13,14 +13,12 @@ from collections.abc import Callable, Iterator
 from consumer.content import TableContent
 from consumer.errors import Fault, Retry
 from consumer.events import declared_types
-from consumer.operations.doctor.finding import Finding, asked, failed, faulty, passed, skipped, warned
+from consumer.operations.doctor.finding import NTP, Finding, asked, failed, faulty, passed, skipped, warned
 from consumer.operations.wiring import build_tables, check_registry, content_spec, load_model, open_store, vector_space
 from consumer.settings import Settings
 from consumer.source import SourceDatabase, is_foreign
 from consumer.steps import now_us
 from consumer.store import Checkup, Phase
-
-NTP = "Let NTP (chrony, systemd-timesyncd) set the clocks of both machines."
 
 
 def tables(settings: Settings) -> Iterator[Finding]:
@@ -119,7 +117,9 @@ def judge_port(listen: str, taken: bool, health: dict[str, object] | None) -> Fi
     checks = health["checks"] if isinstance(health["checks"], list) else []
     bad = [f"{check['name']}: {check['reason']}" for check in checks if not check["ok"]]
     if bad:
-        return warned("http", f"The consumer at {listen} is not ready: {'; '.join(bad)}.", "See the consumer's log.")
+        return warned(
+            "http", f"The consumer at {listen} is not ready: {'; '.join(bad).rstrip('.')}.", "See the consumer's log."
+        )
     return passed("http", f"a consumer serves {listen}, and is ready")
 
 

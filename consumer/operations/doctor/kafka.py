@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from typing import NamedTuple
 
 from consumer.errors import Exit, Fault, Stop
 from consumer.observe import FRESH_HEARTBEAT_SECONDS
 from consumer.operations.commits import committed_us
 from consumer.operations.doctor.connect import CONNECTOR
-from consumer.operations.doctor.finding import Finding, asked, failed, faulty, passed, skipped, warned
+from consumer.operations.doctor.finding import NTP, Finding, asked, failed, faulty, passed, skipped, warned
 from consumer.operations.doctor.source import in_source
 from consumer.operations.offsets import Position, group_offsets, positions
 from consumer.operations.wiring import open_broker, open_store, topics
@@ -53,18 +54,21 @@ def _heartbeats(settings: Settings, broker: Broker, known: Mapping[str, int], me
     prefixes = sorted({table.prefix for table in settings.tables})
     records = last_records(broker, [name for prefix in prefixes if (name := HEARTBEAT_TOPIC + prefix) in known])
     stored: Mapping[str, int] = {}
+    behind: Mapping[str, int] = {}
     try:
         with open_store(settings, answer_within=5.0) as store:
-            stored = store.heartbeats()
+            stored, behind = store.heartbeats(), store.clocks_behind()
     except Fault:
         members = 0  # said elsewhere: what the store has applied is not known
     now = now_us()
     for prefix in prefixes:
-        record = records.get(HEARTBEAT_TOPIC + prefix)
-        sent = committed_us(record, now) if record else None
-        sent_age = None if sent is None else (now - sent) / 1e6
-        stored_age = (now - stored[prefix]) / 1e6 if prefix in stored else None
-        yield judge_heartbeat(prefix, HEARTBEAT_TOPIC + prefix in known, sent_age, stored_age, members)
+        record, behind_us = records.get(HEARTBEAT_TOPIC + prefix), behind.get(prefix, 0)
+        beat: Beat | None = None
+        if record and (written := committed_us(record, now, behind_us)) is not None:
+            arrived_age = now / 1e6 - record.timestamp_ms / 1e3 if record.timestamp_ms >= 0 else None
+            beat = Beat((now - written) / 1e6, arrived_age, behind_us / 1e6)
+        stored_age = (now - stored[prefix] - behind_us) / 1e6 if prefix in stored else None
+        yield judge_heartbeat(prefix, HEARTBEAT_TOPIC + prefix in known, beat, stored_age, members)
 
 
 def _offsets(settings: Settings, broker: Broker, known: Mapping[str, int]) -> Finding:
@@ -133,12 +137,19 @@ def judge_topic(topic: str, count: int, kept: Mapping[str, str] | None) -> Findi
     return passed(check, f"{partitions}; kept {days}")
 
 
-def judge_heartbeat(
-    prefix: str, there: bool, sent_age: float | None, stored_age: float | None, members: int
-) -> Finding:
-    """Whether the connector of this `topic.prefix` beats (newest record, seconds), and the consumer applies it."""
+class Beat(NamedTuple):
+    """The newest heartbeat, in seconds: since it was written on the source, and since it was put into Kafka, as far as
+    that is told. The consumer has found the source's clock to be `clock_behind`, which the first is without."""
+
+    age: float
+    arrived_age: float | None = None
+    clock_behind: float = 0.0
+
+
+def judge_heartbeat(prefix: str, there: bool, beat: Beat | None, stored_age: float | None, members: int) -> Finding:
+    """Whether the connector of this `topic.prefix` beats, and the consumer applies it."""
     check = f"heartbeat {prefix}"
-    if not there or sent_age is None:
+    if not there or beat is None:
         missing = "is empty" if there else "is not there"
         return failed(
             check,
@@ -146,11 +157,19 @@ def judge_heartbeat(
             f"Give the connector with topic.prefix {prefix} what connectors/ has on heartbeats (heartbeat.interval.ms, "
             "heartbeat.action.query, message.prefix.include.list, the transform), and see that it runs.",
         )
-    if sent_age > FRESH_HEARTBEAT_SECONDS:
-        what = f"The last heartbeat is {sent_age:.0f} s old: the connector does not run, or its slot does not move."
+    if beat.age > FRESH_HEARTBEAT_SECONDS:
+        if beat.arrived_age is not None and beat.arrived_age <= FRESH_HEARTBEAT_SECONDS:
+            return failed(
+                check,
+                f"It beats, but {beat.age:.0f} s late by the source's clock: that clock is behind, or the connector.",
+                f"`clock of the source` tells which, if source.dsn is set. If the clock: {NTP} If the connector: "
+                "it has a backlog, which ends.",
+            )
+        what = f"The last heartbeat is {beat.age:.0f} s old: the connector does not run, or its slot does not move."
         return failed(check, what, CONNECTOR)
+    last = f"the connector's last one is {max(beat.age, 0):.1f} s old"
     if not members:
-        return passed(check, f"the connector's last one is {max(sent_age, 0):.1f} s old; no consumer applies it now")
+        return passed(check, f"{last}; no consumer applies it now")
     if stored_age is None or stored_age > FRESH_HEARTBEAT_SECONDS:
         since = "none was ever" if stored_age is None else f"the last is {stored_age:.0f} s old that was"
         return failed(
@@ -158,7 +177,10 @@ def judge_heartbeat(
             f"The connector beats and the group has members, but {since} applied: the consumer is behind or stuck.",
             "`embed-consumer status` names the partition that waits; the consumer's log says why.",
         )
-    return passed(check, f"the connector's last one is {max(sent_age, 0):.1f} s old, applied {stored_age:.1f} s ago")
+    if beat.clock_behind:
+        late = f"It comes, but always {beat.clock_behind:.0f} s late: the source's clock is behind."
+        return warned(check, f"{late} Freshness is measured without that.", NTP)
+    return passed(check, f"{last}, applied {max(stored_age, 0):.1f} s ago")
 
 
 def judge_offsets(found: Sequence[Position]) -> Finding:

@@ -78,6 +78,12 @@ def judge_server(server: Server) -> Finding:
     check = "store server"
     if server.version < OLDEST_SERVER:
         return failed(check, f"It is PostgreSQL {server.version // 10000}; 14 or newer is needed.", "Upgrade it.")
+    if server.refuses == "standby":
+        return failed(check, "It is a standby, which takes no writes.", "Let store.dsn name the primary.")
+    if server.refuses:
+        alter = f"ALTER DATABASE {server.refuses} RESET default_transaction_read_only"
+        fix = f"As its owner: SET default_transaction_read_only = off; {alter}; or ALTER ROLE, if it is set there."
+        return failed(check, "Its sessions are read-only: nothing can be applied.", fix)
     if server.encoding != "UTF8":
         return failed(check, f"The database's encoding is {server.encoding}; text needs UTF8.", "Create it with UTF8.")
     if server.pgvector is None:

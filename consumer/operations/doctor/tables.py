@@ -101,7 +101,7 @@ def _columns(source: str, where: str, table: SourceTable, used: Sequence[str]) -
     if lossy and table.identity != "f":
         what = f"An update that leaves a large {', '.join(lossy)} alone sends NULL in its place."
         return warned(check, what, f"ALTER TABLE {where} REPLICA IDENTITY FULL;")
-    return passed(check, f"all {len(used)} that the settings use are there")
+    return passed(check, f"those that the settings use are there: {len(used)}")
 
 
 def nulled(column: Column) -> bool:
