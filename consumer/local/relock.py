@@ -6,6 +6,7 @@ import json
 import sys
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -38,14 +39,20 @@ def main() -> None:
     """Resolves, downloads and hashes every artifact, and writes the lock file."""
     with tempfile.TemporaryDirectory() as folder:
         poms = Path(folder) / "poms"
-        converter = [jar for jar in _jars(poms, CONVERTER, "converter") if jar.group not in PROVIDED]
-        unpinned = [*_jars(poms, CLASSPATH, "classpath"), PLUGIN, MARIADB, *converter, REGISTRY]
-        entries = [_pin(artifact, Path(folder) / str(index)) for index, artifact in enumerate(unpinned)]
-    LOCK.write_text(json.dumps([asdict(entry) for entry in entries], indent=1) + "\n", encoding="utf-8")
-    sys.stderr.write(f"{len(entries)} artifacts pinned in {LOCK}\n")
+        converter = [jar for jar in jars(poms, CONVERTER, "converter") if jar.group not in PROVIDED]
+        pin([*jars(poms, CLASSPATH, "classpath"), PLUGIN, MARIADB, *converter, REGISTRY], LOCK)
 
 
-def _jars(repository: Path, wanted: tuple[str, ...], use: str) -> list[Artifact]:
+def pin(unpinned: Sequence[Artifact], lock: Path) -> None:
+    """Download and hash them all, and write the lock file."""
+    with tempfile.TemporaryDirectory() as folder:
+        entries = [_pinned(artifact, Path(folder) / str(index)) for index, artifact in enumerate(unpinned)]
+    lock.write_text(json.dumps([asdict(entry) for entry in entries], indent=1) + "\n", encoding="utf-8")
+    sys.stderr.write(f"{len(entries)} artifacts pinned in {lock}\n")
+
+
+def jars(repository: Path, wanted: Sequence[str], use: str) -> list[Artifact]:
+    """These jars with all that they need, not pinned yet; `repository` is a folder for what tells so."""
     # One root at a time: resolved together, one root's managed versions would bend the other's.
     context = MavenContext(repo_cache=repository, timeout=60)
     found: dict[tuple[str, str, str], str] = {}
@@ -60,7 +67,7 @@ def _jars(repository: Path, wanted: tuple[str, ...], use: str) -> list[Artifact]
     ]
 
 
-def _pin(artifact: Artifact, folder: Path) -> Artifact:
+def _pinned(artifact: Artifact, folder: Path) -> Artifact:
     path = fetch(artifact, folder, lambda _count: None)
     entry = replace(artifact, bytes=path.stat().st_size, sha256=sha256(path))
     if artifact.packaging == "jar":
