@@ -91,6 +91,11 @@ def fault_of(error: psycopg.Error, where: str, phase: Phase) -> Fault:
     return _stop(state or type(error).__name__, where, phase)
 
 
+def leaves_open(error: psycopg.Error) -> bool:
+    """Whether a COMMIT may have happened: the connection or the server went away before it answered."""
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
+
+
 def _reason(state: str) -> str:
     """What keeps the server from it, as far as one would act on it."""
     return next((reason for begin, reason in _REASONS.items() if state.startswith(begin)), "it is busy")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Self
+from contextlib import AbstractContextManager, contextmanager
 
 import msgspec
 import numpy as np
@@ -14,7 +13,7 @@ from psycopg.pq import TransactionStatus
 from consumer.errors import Retry, Stop
 from consumer.planning import DocumentKey, Move, Plan, StoredDetail, StoredDocument
 from consumer.store import assignment, failed, generations, index, lookup, migrations, moves, search, transaction
-from consumer.store.faults import Phase, translated
+from consumer.store.faults import Phase, leaves_open, translated
 from consumer.store.model import (
     Acquired,
     Applied,
@@ -37,7 +36,7 @@ from consumer.store.session import Session, connect, target
 ALL = Selector()
 
 
-class Store:
+class Store(AbstractContextManager["Store"]):
     """Documents, chunks, offsets and failed documents of one schema.
 
     Owns one connection, opened when first needed and again after a failure. One caller at a time: another thread makes
@@ -63,9 +62,6 @@ class Store:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -255,7 +251,7 @@ class Store:
             try:
                 tag = connection.execute("COMMIT", prepare=False).statusmessage
             except psycopg.Error as error:
-                if _unknown(error) and any(advance.end > advance.start for advance in plan.advances):
+                if leaves_open(error) and any(advance.end > advance.start for advance in plan.advances):
                     self._uncertain = Uncertain(plan.group, plan.advances, outcome)
                 raise
             if tag != "COMMIT":
@@ -301,8 +297,3 @@ class Store:
         except BaseException:
             self.close()
             raise
-
-
-def _unknown(error: psycopg.Error) -> bool:
-    """Whether a COMMIT may have happened: the connection or the server went away before it answered."""
-    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
