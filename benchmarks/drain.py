@@ -58,10 +58,10 @@ def produce(world: World, records: Iterable[Raw], suffix: str = "a", *, compress
 
 def work_off(world: World, events: int, processes: int = 1) -> Cost:
     """Start consumers on so many events of the first table; from the first progress in the store to the last."""
-    before = applied(world)
-    with ExitStack() as running:
+    with ExitStack() as running, _positions(world) as reached:
+        before = reached()
         clients = [psutil.Process(running.enter_context(world.consumer()).pid) for _ in range(processes)]
-        world.until(lambda: applied(world) > before, timeout=600)
+        world.until(lambda: reached() > before, timeout=600)
         return _until_applied(world, clients, before + events)
 
 
@@ -85,10 +85,13 @@ def gathered(world: World, suffix: str = "a", processes: int = 1) -> Iterator[Ca
         yield lambda records: _together(world, members, records, suffix)
 
 
-def applied(world: World) -> int:
-    """Events of the first table's topic that the store has passed."""
-    rows = world.store("SELECT sum(next_offset)::bigint AS n FROM offsets WHERE topic = %s", [world.topic()])
-    return int(rows[0]["n"] or 0)
+@contextmanager
+def _positions(world: World, suffix: str = "a") -> Iterator[Callable[[], int]]:
+    """Ask it how many events of a table's topic the store has passed."""
+    offsets = sql.Identifier(world.name, "offsets")
+    ask = sql.SQL("SELECT coalesce(sum(next_offset), 0)::bigint FROM {} WHERE topic = %s").format(offsets)
+    with psycopg.connect(world.endpoints.migrator_dsn, autocommit=True) as store:
+        yield lambda: int((store.execute(ask, [world.topic(suffix)]).fetchone() or (0,))[0])
 
 
 def _together(world: World, members: Sequence[CommandProcess], records: Iterable[Raw], suffix: str) -> Cost:
@@ -106,19 +109,14 @@ def _together(world: World, members: Sequence[CommandProcess], records: Iterable
 def _until_applied(world: World, clients: Sequence[psutil.Process], end: int, suffix: str = "a") -> Cost:
     """The cost of each event from now on."""
     rss = [0.0]
-    with psycopg.connect(world.endpoints.migrator_dsn, autocommit=True) as store:
-        offsets = sql.Identifier(world.name, "offsets")
-        ask = sql.SQL("SELECT coalesce(sum(next_offset), 0)::bigint FROM {} WHERE topic = %s").format(offsets)
-
-        def reached() -> int:
-            return int((store.execute(ask, [world.topic(suffix)]).fetchone() or (0,))[0])
+    with _positions(world, suffix) as reached, psycopg.connect(world.endpoints.migrator_dsn) as store:
+        server = psutil.Process(store.info.backend_pid).parent()
+        assert server is not None
 
         def done() -> bool:
             rss.append(sum(client.memory_info().rss for client in clients) / MIB)
             return reached() >= end
 
-        server = psutil.Process(store.info.backend_pid).parent()
-        assert server is not None
         began, first, before = time.perf_counter(), reached(), (_cpu(clients), _cpu_of_all(server))
         world.until(done, timeout=3600)
         seconds, after = time.perf_counter() - began, (_cpu(clients), _cpu_of_all(server))
