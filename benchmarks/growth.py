@@ -23,7 +23,7 @@ from pathlib import Path
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from benchmarks.drain import Cost, Raw, gathered, produce
+from benchmarks.drain import Cost, Raw, gathered
 from benchmarks.figures import Figure
 from benchmarks.texts import docstrings
 from consumer.local import Endpoints
@@ -76,9 +76,12 @@ def _world(endpoints: Endpoints, folder: Path, model: str, topics: Mapping[str, 
     world.prefix = "growth"  # no connector's: the partition of its heartbeats would make shares uneven
     for table, suffix in zip(world.tables, topics, strict=True):
         table["topic"] = world.topic(suffix)
+    # Processes that stand still while a million records are written must not lose their partitions for it.
+    patient = {"bootstrap_servers": endpoints.bootstrap_servers, "properties": {"session.timeout.ms": 300_000}}
     try:
         for suffix, partitions in topics.items():
             world.create_topic(suffix, partitions)
+        world.settings(kafka=patient)
         world.migrate()
         yield world
     finally:
@@ -125,10 +128,8 @@ def _words() -> Sequence[str]:
 def _at(world: World, size: int) -> Iterator[tuple[str, float, str]]:
     """Name, value and unit of what is measured with so many documents."""
     rows, costs = Rows(PARTITIONS), dict[str, Cost]()
-    with _unindexed(world):
-        produce(world, rows.add(size))
-        with gathered(world, processes=LOADERS) as worker:
-            costs["load"] = _told(f"load of {size}", worker(()))
+    with _unindexed(world), gathered(world, processes=LOADERS) as worker:
+        costs["load"] = _told(f"load of {size}", worker(rows.add(size)))
     rss = [costs["load"].rss_mib / LOADERS]
     with gathered(world) as worker:
         begun = time.perf_counter()
