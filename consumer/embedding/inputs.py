@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from consumer.embedding.budget import padded
 from consumer.embedding.tokenizer import FastTokenizer, refuse_context
 from consumer.errors import Exit, Stop
 
@@ -49,9 +50,13 @@ class InputFormat:
         room = self.tokenizer.max_tokens - len(self._before) - len(self._after)
         return [*self._before, *self.tokenizer.encode(self._query_prompt + text).ids[:room], *self._after]
 
+    def length(self, tokens: int) -> int:
+        """What an input of so many tokens is padded to; never more than the model reads."""
+        return max(tokens, min(padded(tokens), self.tokenizer.max_tokens))
+
     def features(self, rows: Sequence[Sequence[int]], *, query: bool = False) -> dict[str, Any]:
-        """Padded int64 tensors of shape (len(rows), longest row), on the CPU."""
-        longest = max(map(len, rows))
+        """Padded int64 tensors of shape (len(rows), `length` of the longest row), on the CPU."""
+        longest = self.length(max(map(len, rows)))
         ids = np.full((len(rows), longest), self._pad_id, dtype=np.int64)
         mask = np.zeros_like(ids)
         for number, row in enumerate(rows):

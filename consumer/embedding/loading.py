@@ -16,6 +16,7 @@ from consumer.embedding import packed
 from consumer.embedding.completeness import refuse_incomplete
 from consumer.embedding.engine import EngineConfig
 from consumer.embedding.folder import module_folders, refuse_pickles, setup_sha256, weights_sha256
+from consumer.embedding.heap import keep_freed
 from consumer.embedding.identity import Identity
 from consumer.embedding.inputs import InputFormat
 from consumer.embedding.locate import Located, locate
@@ -41,8 +42,10 @@ def load(config: EngineConfig) -> TorchEngine:
     inputs = InputFormat(model[0], located.name, config.document_prompt, config.query_prompt)
     normalize = _missing_normalization(model, config, located.name)
     identity = _identity(config, located, folders, model)
-    if device == "cpu" and packed.available(dtype):
-        packed.pack(model)
+    if device == "cpu":
+        keep_freed()
+        if packed.available(dtype):
+            packed.pack(model)
     return TorchEngine(model, inputs, identity, budget=config.token_budget, normalize=normalize)
 
 

@@ -4,8 +4,7 @@ On a CPU torch multiplies float32 with MKL, which does not use AVX-512 on proces
 lays the weights out anew. oneDNN, which is part of torch too, does neither: on two cores of an AMD EPYC it reached 465
 GFLOP/s where MKL reached 200, in the shapes of MiniLM. Sums are taken in another order; nothing else differs.
 
-oneDNN compiles code for each number of rows that it meets, and keeps it: 0.3 MiB each, 400 MiB over 400 passes of ever
-other shapes. So rows of zeros are added up to one of a few numbers.
+oneDNN compiles code for each number of rows that it meets, and keeps it, 0.3 MiB each: see `budget.padded`.
 """
 
 from __future__ import annotations
@@ -42,14 +41,5 @@ class PackedLinear(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Shape (…, in) to (…, out)."""
         rows = x.reshape(-1, x.shape[-1])
-        count = len(rows)
-        if more := rounded(count) - count:
-            rows = torch.nn.functional.pad(rows, (0, 0, 0, more))
         made: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, self._packed, self.bias, "none", [], "")
-        return made[:count].reshape(*x.shape[:-1], -1)
-
-
-def rounded(rows: int) -> int:
-    """The next number of at most four binary digits and zeros: at most an eighth more, and eight for each doubling."""
-    step = max(1 << max(0, rows.bit_length() - 4), 4)
-    return -(-rows // step) * step
+        return made.reshape(*x.shape[:-1], -1)

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from consumer.embedding.budget import pack
 from consumer.embedding.engine import Embedded
 from consumer.embedding.heap import give_back
 from consumer.embedding.identity import Identity
 from consumer.embedding.inputs import InputFormat
+from consumer.embedding.lanes import Lanes
 from consumer.embedding.tokenizer import FastTokenizer
 from consumer.errors import Reject
 
@@ -23,7 +23,7 @@ from consumer.errors import Reject
 # leaves the caches. CUDA: not measured; large enough to fill a GPU, and a pass that does not fit is halved.
 AUTO_BUDGET = {"cpu": 1024, "cuda": 16384}
 MODEL_ERROR = "model_error"
-_UNTIDIED_PASSES = 4  # about 3 MiB each stay in pieces; after every pass it cost 5 % of the speed
+_UNTIDIED_PASSES = 64  # some seconds of model work: what is given back has to be fetched again
 _RATE_WEIGHT = 0.2  # of the newest call in the measured rate
 _ALLOCATION_FAILED = ("DefaultCPUAllocator", "not enough memory")  # how torch says MemoryError on a CPU
 
@@ -37,6 +37,7 @@ class TorchEngine:
         """`model` is a SentenceTransformer in place on its device; `normalize` adds what its modules do not do."""
         self._modules, self._inputs, self._normalize = model.eval(), inputs, normalize
         self._device: torch.device = model.device
+        self._lanes = Lanes(torch.get_num_threads() if self._device.type == "cpu" else 1)
         self.identity = identity
         self.token_budget = AUTO_BUDGET[self._device.type] if budget == "auto" else budget
         self._rate, self._untidied = 0.0, 0
@@ -84,8 +85,8 @@ class TorchEngine:
         rows, started = [self._inputs.document(ids) for ids in token_ids], perf_counter()
         made: list[tuple[list[int], torch.Tensor]] = []  # still on the device, which works ahead of us
         failures: dict[int, Reject] = {}
-        for indices in pack([len(row) for row in rows], self.token_budget):
-            self._fill(made, failures, rows, indices)
+        lengths = [self._inputs.length(len(row)) for row in rows]
+        self._lanes.run(lambda indices: self._fill(made, failures, rows, indices), lengths, self.token_budget)
         vectors = np.zeros((len(rows), self.dimension), dtype=np.float32)
         for indices, tensor in made:
             vectors[indices] = tensor.cpu().numpy()
@@ -163,7 +164,7 @@ class TorchEngine:
         return value.pin_memory().to(self._device, non_blocking=True) if self._device.type == "cuda" else value
 
     def _tidy(self, tokens: int) -> None:
-        """Once in a few passes: what passes of ever other shapes leave in pieces goes back to the system."""
+        """Once in a while: what passes and tokenization have left free goes back to the system."""
         self._untidied += tokens
         if self._device.type == "cpu" and self._untidied >= _UNTIDIED_PASSES * self.token_budget:
             self._untidied = 0

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, ModernBertConfig, ModernBertModel, T5Config, T5EncoderModel
 
-from consumer.embedding.packed import PackedLinear, available, pack, rounded
+from consumer.embedding.packed import PackedLinear, available, pack
 
 pytestmark = pytest.mark.skipif(not available(), reason="torch has no oneDNN for this processor")
 
@@ -48,9 +48,3 @@ def test_a_packed_layer_keeps_shape_and_type_and_no_second_copy_of_its_weights()
     assert isinstance(packed, PackedLinear)
     assert (packed.weight.shape, packed.weight.dtype, packed.weight.device.type) == ((4, 8), torch.float32, "meta")
     assert sum(parameter.numel() for parameter in layer.parameters() if parameter.device.type != "meta") == 0
-
-
-def test_products_have_few_shapes_and_little_more_work() -> None:
-    assert all(rows <= rounded(rows) <= max(rows + 3, rows * 9 / 8) for rows in range(1, 9000))
-    assert len({rounded(rows) for rows in range(1, 8193)}) < 80
-    assert rounded(1024) == 1024

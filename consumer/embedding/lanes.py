@@ -1,0 +1,52 @@
+"""Passes side by side on a CPU, one thread each, instead of all threads on one pass after the other.
+
+Threads that share a pass wait for each other several times in every layer, and whenever one of them has to give way to
+another process, all do. Side by side nobody waits: on two cores MiniLM ran 1.15 times as fast on a quiet machine and
+1.35 times where other processes took 15 % of both. A single text, or three of equal length, still have all threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+
+import torch
+
+from consumer.embedding.budget import pack
+
+LEAST = 64  # padded tokens of a pass that is worth a thread of its own
+UNEVEN = 1.15  # times its even share of the work: more for one lane is slower than all threads on every pass
+
+
+class Lanes:
+    """So many threads, each of which can run a pass. For one caller at a time."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        # torch's number of threads is a thread's own once it is set there: 1 in each of these.
+        self._pool = ThreadPoolExecutor(count, "embed", torch.set_num_threads, (1,)) if count > 1 else None
+
+    def run(self, run_pass: Callable[[list[int]], None], lengths: Sequence[int], budget: int) -> None:
+        """Texts of these padded lengths in passes (`budget.pack`), at most `budget` padded tokens of them at once.
+
+        `run_pass` takes indices into `lengths`. Raises what it raised, once all passes under way have ended.
+        """
+        if self._pool is not None and self._even(passes := pack(lengths, self._share(lengths, budget)), lengths):
+            for ended in wait([self._pool.submit(run_pass, indices) for indices in passes]).done:
+                ended.result()
+            return
+        if self._pool is not None:
+            torch.set_num_threads(self._count)  # a thread that is new has the number that any other has set last
+        for indices in pack(lengths, budget):
+            run_pass(indices)
+
+    def _share(self, lengths: Sequence[int], budget: int) -> int:
+        even = -(-sum(lengths) // self._count)
+        return max(min(even, budget // self._count), min(LEAST, budget))
+
+    def _even(self, passes: Sequence[Sequence[int]], lengths: Sequence[int]) -> bool:
+        """Whether all lanes have about as much to do, each taking the next pass when it is free."""
+        loads = [0] * self._count
+        for indices in passes:
+            loads[loads.index(min(loads))] += len(indices) * lengths[indices[0]]
+        return max(loads) <= UNEVEN * sum(loads) / self._count
