@@ -31,18 +31,26 @@ class Lanes:
 
         `run_pass` takes indices into `lengths`. Raises what it raised, once all passes under way have ended.
         """
-        if self._pool is not None and self._even(passes := pack(lengths, self._share(lengths, budget)), lengths):
-            for ended in wait([self._pool.submit(run_pass, indices) for indices in passes]).done:
+        if self._pool is None:
+            passes = pack(lengths, budget)
+        elif side_by_side := self._side_by_side(lengths, budget):
+            for ended in wait([self._pool.submit(run_pass, indices) for indices in side_by_side]).done:
                 ended.result()
             return
-        if self._pool is not None:
+        else:
             torch.set_num_threads(self._count)  # a thread that is new has the number that any other has set last
-        for indices in pack(lengths, budget):
+            passes = pack(lengths, budget)
+        for indices in passes:
             run_pass(indices)
 
-    def _share(self, lengths: Sequence[int], budget: int) -> int:
-        even = -(-sum(lengths) // self._count)
-        return max(min(even, budget // self._count), min(LEAST, budget))
+    def _side_by_side(self, lengths: Sequence[int], budget: int) -> list[list[int]] | None:
+        """Passes that keep all lanes busy to the end, None if no cut gives such: the smaller, the more even."""
+        share = min(-(-sum(lengths) // self._count), budget // self._count)
+        for least in (share, share // 2, share // 4):
+            passes = pack(lengths, max(least, min(LEAST, budget)))
+            if self._even(passes, lengths):
+                return passes
+        return None
 
     def _even(self, passes: Sequence[Sequence[int]], lengths: Sequence[int]) -> bool:
         """Whether all lanes have about as much to do, each taking the next pass when it is free."""
