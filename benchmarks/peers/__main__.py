@@ -30,7 +30,7 @@ from benchmarks.peers import cases, environments, maven, reference, speed
 from benchmarks.peers.cocoindex import CocoIndex
 from benchmarks.peers.contender import DATABASE, THREADS, Contender, Site
 from benchmarks.peers.debeziumai import DebeziumAI
-from benchmarks.peers.ours import Ours
+from benchmarks.peers.ours import Ours, OursInBfloat16
 from benchmarks.peers.pathway import Pathway
 from benchmarks.peers.pgai import Pgai
 from benchmarks.peers.pydebeziumai import PyDebeziumAI
@@ -39,6 +39,7 @@ from consumer.local import Stack, interrupt_on_signals
 
 CONTENDERS: Mapping[str, type[Contender]] = {
     "ours": Ours,
+    "ours-bfloat16": OursInBfloat16,
     "pgai": Pgai,
     "cocoindex": CocoIndex,
     "pathway": Pathway,

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from psycopg import sql
 
 from benchmarks.peers.contender import MODEL_PACKAGE, THREADS, Contender, Site
+from consumer.embedding.processor import computes_natively
 from consumer.local import connect
 from consumer.local.versions import CONNECTOR
 from tests.command import CommandProcess
@@ -19,6 +20,7 @@ class Ours(Contender):
     """The source is in the database that its connector captures, the target in the store."""
 
     name = "embed-consumer"
+    dtype = "float32"
     services = frozenset({"kafka", "connect"})
     given = (
         "its connector file as it is (connectors/postgres-json.json), default settings, torch CPU float32",
@@ -53,6 +55,7 @@ class Ours(Contender):
 
     def prepare(self) -> None:
         self.site.stack.register_connector()
+        self._world.settings(embedding={"model": self._world.model, "dtype": self.dtype})
         self._world.migrate()
 
     def start(self) -> None:
@@ -83,3 +86,14 @@ class Ours(Contender):
     def versions(cls) -> Mapping[str, str]:
         names = ("embed-consumer", "torch", "sentence-transformers", "confluent-kafka")
         return {name: version(name) for name in names} | {"cores": str(len(os.sched_getaffinity(0)))}
+
+
+class OursInBfloat16(Ours):
+    """With the one setting that makes the model faster where the processor computes in bfloat16, and less exact."""
+
+    dtype = "bfloat16"
+    given = ("embedding.dtype bfloat16, which nobody has by default", *Ours.given[1:])
+
+    @classmethod
+    def missing(cls) -> str:
+        return "" if computes_natively(cls.dtype) else "this processor does not compute in bfloat16"

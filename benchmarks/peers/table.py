@@ -80,7 +80,7 @@ def _goals(title: str, runs: Sequence[Run]) -> list[str]:
     measured = {name: _measured(runs, name) for name in _names(runs)}
     lines = []
     for figure, called, wanted in GOALS:
-        found = {name: _ratios(measured, name, figure) for name in measured if name != OURS}
+        found = {name: _ratios(measured, name, figure) for name in measured if not name.startswith(OURS)}
         there = {name: median(ratios) for name, ratios in found.items() if ratios}
         if there:
             best = min(there, key=lambda name: there[name])
@@ -109,7 +109,7 @@ def _verdicts(runs: Sequence[Run]) -> list[str]:
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
-    return sorted({run["contender"] for run in runs}, key=lambda name: (name != OURS, name))
+    return sorted({run["contender"] for run in runs}, key=lambda name: (not name.startswith(OURS), name))
 
 
 def _measured(runs: Sequence[Run], name: str) -> dict[int, dict[str, float]]:

@@ -38,6 +38,12 @@ def test_a_peer_that_is_faster_is_said_to_be() -> None:
     assert "| first load | fast (of 2) | 1 | 0.50 times ours | 2 times | it is faster |" in markdown(runs)
 
 
+def test_our_other_settings_are_shown_and_are_no_peer() -> None:
+    text = markdown([speed("ours-bfloat16", 1, 5), speed("peer", 1, 20), speed("ours", 1, 10)])
+    assert "| ours (1 of 1 runs) | ours-bfloat16 (1 of 1 runs) | peer (1 of 1 runs) |" in text
+    assert "| first load | peer (of 1) | 1 | 2.00 times ours | 2 times | reached |" in text
+
+
 def test_a_run_that_did_not_end_is_counted_and_its_reason_told() -> None:
     failed = {**speed("peer", 2, 0), "failed": "TooLate: not within 900 s"}
     del failed["figures"]
