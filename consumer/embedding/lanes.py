@@ -15,6 +15,7 @@ import torch
 from consumer.embedding.budget import pack
 
 LEAST = 64  # padded tokens of a pass that is worth a thread of its own
+ENOUGH = 256  # of one that a thread works off nearly as fast as larger ones
 UNEVEN = 1.15  # times its even share of the work: more for one lane is slower than all threads on every pass
 
 
@@ -27,9 +28,10 @@ class Lanes:
         self._pool = ThreadPoolExecutor(count, "embed", torch.set_num_threads, (1,)) if count > 1 else None
 
     def run(self, run_pass: Callable[[list[int]], None], lengths: Sequence[int], budget: int) -> None:
-        """Texts of these padded lengths in passes (`budget.pack`), at most `budget` padded tokens of them at once.
+        """Texts of these padded lengths in passes (`budget.pack`) of at most `budget` padded tokens.
 
-        `run_pass` takes indices into `lengths`. Raises what it raised, once all passes under way have ended.
+        Side by side all of them together have no more either, or `ENOUGH` each. `run_pass` takes indices into
+        `lengths`. Raises what it raised, once all passes under way have ended.
         """
         if self._pool is None:
             passes = pack(lengths, budget)
@@ -45,7 +47,7 @@ class Lanes:
 
     def _side_by_side(self, lengths: Sequence[int], budget: int) -> list[list[int]] | None:
         """Passes that keep all lanes busy to the end, None if no cut gives such: the smaller, the more even."""
-        share = min(-(-sum(lengths) // self._count), budget // self._count)
+        share = min(-(-sum(lengths) // self._count), max(budget // self._count, min(ENOUGH, budget)))
         for least in (share, share // 2, share // 4):
             passes = pack(lengths, max(least, min(LEAST, budget)))
             if self._even(passes, lengths):

@@ -16,6 +16,7 @@ from consumer.errors import Abandoned, Retry, patiently
 from consumer.observe import Metrics, get_logger, serve
 from consumer.operations.chores import Chores
 from consumer.operations.failed import RetryWorker
+from consumer.operations.first_load import FirstLoad
 from consumer.operations.refusals import refuse_no_tables
 from consumer.operations.slots import SlotWatch
 from consumer.operations.telemetry import Telemetry
@@ -117,7 +118,7 @@ def _consume(
         list(tables.values()),
         generation,
         retrying.retry_due,
-        _tending(settings, generation) if in_segments else _building(settings, generation),
+        _tending(settings, generation) if in_segments else _building(settings, broker, generation),
         measure_slots=_slots(settings, telemetry.metrics),
         index_while_loading=in_segments,
         index_again_seconds=TEND_EVERY_SECONDS if in_segments else 60.0,
@@ -144,10 +145,17 @@ def _topics(settings: Settings, source: KafkaSource) -> dict[tuple[str, ...], fl
     return {(t.source, t.topic, t.prefix): told[t.topic] for t in settings.tables if t.topic in told}
 
 
-def _building(settings: Settings, generation: Generation) -> Callable[[], bool]:
-    """Builds the one vector index; whether it is there."""
-    dsn, schema = migrator_dsn(settings), settings.store.schema_name
-    return lambda: build_index(dsn, schema, generation).state == "ready"
+def _building(settings: Settings, broker: Broker, generation: Generation) -> Callable[[], bool]:
+    """Builds the one vector index, once other processes have loaded their partitions too; whether it is there."""
+    dsn, schema, load = migrator_dsn(settings), settings.store.schema_name, FirstLoad(settings, broker)
+
+    def build() -> bool:
+        if behind := load.behind():
+            _log.info("the vector index waits for partitions of other processes", partitions=len(behind))
+            return False
+        return build_index(dsn, schema, generation).state == "ready"
+
+    return build
 
 
 def _tending(settings: Settings, generation: Generation) -> Callable[[], bool]:

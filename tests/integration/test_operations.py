@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -65,6 +66,28 @@ def produce(world: World, partition: int, *records: Raw) -> None:
     for key_bytes, value in records:
         producer.produce(world.topic(), key=key_bytes, value=value, partition=partition)
     assert producer.flush(30) == 0
+
+
+def test_the_vector_index_is_built_when_the_last_process_has_loaded_and_not_the_first(world: World) -> None:
+    world.prefix = "index"  # no connector's: the partition of its heartbeats would make shares uneven
+    world.tables = world.tables[:1]
+    world.tables[0]["topic"] = world.topic()
+    world.create_topic(partitions=2)
+    world.migrate()
+    valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('chunks_1_hnsw')"
+    with world.consumer() as first, world.consumer() as last:
+        for member in (first, last):
+            world.until(lambda m=member: sum(name == "freshness_lag_seconds" for name, _ in m.metrics()) == 1)  # type: ignore[misc]
+        last.signal(signal.SIGSTOP)
+        try:
+            for partition in (0, 1):
+                produce(world, partition, change(row(partition, "text"), "c"))
+            world.until(lambda: first.lines("the vector index waits for partitions of other processes"))
+            assert world.store(valid) == []
+        finally:
+            last.signal(signal.SIGCONT)
+        world.until(lambda: world.store(valid) == [{"indisvalid": True}])
+        assert titles(world) == {0: "text", 1: "text"}
 
 
 def at(number: int, title: str, place: int, op: str = "u") -> Raw:
