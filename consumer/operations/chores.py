@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 from threading import Thread
 
 from consumer.errors import Abandoned, Fault, Retry
 from consumer.observe import get_logger
+from consumer.operations.stale import StaleDocuments
 from consumer.operations.telemetry import Telemetry
 from consumer.pipeline import Pipeline
-from consumer.planning import HEARTBEAT_TOPIC, StoredKey, Table
+from consumer.planning import HEARTBEAT_TOPIC, Table
 from consumer.steps import now_us
-from consumer.store import Generation, StaleDocument, Store
+from consumer.store import Generation, Store
 
-STALE_AT_ONCE = 50
 CLOCK_NOTED_US = 1_000_000  # a clock that differs by less from what is noted is not noted again
-STALE_SECONDS = 0.5  # of each round: live events wait meanwhile
 
 _log = get_logger("chores")
 
@@ -56,13 +55,13 @@ class Chores:
         self._while_loading = index_while_loading
         self._bug: Exception | None = None  # what the index thread died of
         self._at_end: set[str] = set()
-        self._stale_after: dict[str, int] | None = {}  # per source, how far the search has come; None: none are left
+        stale = StaleDocuments(store, pipeline, telemetry.metrics, tables, generation)
         self._chores = [
             _Chore(5.0, self._read_heartbeats),
             _Chore(10.0, retry_due),
             _Chore(15.0, self._count_failed),
-            _Chore(1.0, self._rerender_stale),
-            _Chore(300.0, self._count_stale),
+            _Chore(1.0, stale.count),
+            _Chore(1.0, stale.rerender),
             _Chore(600.0, self._expire_moves),
         ]
         if measure_slots:
@@ -135,37 +134,5 @@ class Chores:
         none = {(table.source, state): 0 for table in self._tables for state in ("retrying", "dead")}
         self._telemetry.metrics.failed_documents.set_all({**none, **self._store.failed_counts()})
 
-    def _count_stale(self) -> None:
-        hashes = {table.source: table.content.table_hash for table in self._tables}
-        counts = self._store.stale_counts(hashes, self._generation)
-        if any(counts.values()) and self._stale_after is None:
-            self._stale_after = {}
-        self._telemetry.metrics.stale_documents.set_all({(source,): count for source, count in counts.items()})
-
     def _expire_moves(self) -> None:
         self._store.expire_moves()
-
-    def _rerender_stale(self) -> None:
-        """Documents of other table settings: render them again from their stored fields, a few at a time."""
-        if self._stale_after is None:
-            return
-        for table in self._tables:
-            after = self._stale_after.get(table.source, 0)
-            found = self._store.stale_documents(
-                table.source, table.content.table_hash, self._generation, STALE_AT_ONCE, after
-            )
-            if found:
-                self._rerender(table.source, found)
-                return
-        self._stale_after = None
-
-    def _rerender(self, source: str, found: Sequence[StaleDocument]) -> None:
-        """One by one, as many as the time allows: how much model work a document is shows only when it is cut."""
-        heads, begun = self._store.lookup([document.key for document in found]), time.monotonic()
-        for document_id, key, source_key in found:
-            if self._stale_after is not None:
-                self._stale_after[source] = document_id
-            if key in heads:
-                self._pipeline.rerender([StoredKey(key, source_key, heads[key])])
-            if time.monotonic() - begun >= STALE_SECONDS:
-                return

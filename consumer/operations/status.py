@@ -12,6 +12,7 @@ from consumer.events import Record
 from consumer.observe import FRESH_HEARTBEAT_SECONDS
 from consumer.operations.commits import committed_us
 from consumer.operations.offsets import Position, group_offsets, positions
+from consumer.operations.stale import stale_counts
 from consumer.operations.wiring import content_spec
 from consumer.planning import Partition
 from consumer.settings import Settings
@@ -118,9 +119,8 @@ def _ask_store(status: Status, settings: Settings, store: Store) -> None:
         status.problems.append("There are no vectors yet: run `embed-consumer migrate`.")
     else:
         status.index = store.index_status(generation)
-        stale = store.stale_counts(
-            {table.source: table_hash(content_spec(table)) for table in settings.tables}, generation
-        )
+        hashes = {table.source: table_hash(content_spec(table)) for table in settings.tables}
+        stale = stale_counts(store, hashes, generation)
     names = sorted({table.source for table in settings.tables} | {source for source, _ in documents})
     status.sources = [
         Source(

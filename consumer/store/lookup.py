@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from psycopg import Connection, sql
 
 from consumer.events import Order, as_streamed
 from consumer.planning import DocumentKey, StoredChunk, StoredDetail, StoredDocument
-from consumer.store.model import Generation, StaleDocument
+from consumer.store.model import Generation, StaleDocument, StalePage
 from consumer.store.packing import Array, vector_from
 from consumer.store.transaction import snapshot
 
@@ -42,16 +42,23 @@ JOIN {chunks} AS c ON c.document_id = wanted.document_id AND c.chunk_hash = want
 
 _STALE = """
 SELECT document_id, key_hash, source_key::text FROM documents
-WHERE document_id > %s AND source = %s AND state = 'embedded'
+WHERE document_id > %s AND document_id <= %s AND source = %s AND state = 'embedded'
   AND (table_hash IS DISTINCT FROM %s OR generation IS DISTINCT FROM %s)
 ORDER BY document_id LIMIT %s
 """
 
-_STALE_COUNTS = """
-SELECT d.source, count(*) FROM documents AS d
-JOIN unnest(%s, %s) AS current (source, table_hash) ON current.source = d.source
-WHERE d.state = 'embedded' AND (d.table_hash IS DISTINCT FROM current.table_hash OR d.generation IS DISTINCT FROM %s)
-GROUP BY d.source
+# How far a page of documents goes, and for each source how many of them are stale.
+_STALE_PAGE = """
+WITH page AS (
+    SELECT document_id, source, state, table_hash, generation FROM documents
+    WHERE document_id > %s ORDER BY document_id LIMIT %s
+)
+SELECT max(p.document_id), p.source, count(current.source) FILTER (
+    WHERE p.state = 'embedded'
+      AND (p.table_hash IS DISTINCT FROM current.table_hash OR p.generation IS DISTINCT FROM %s)
+)
+FROM page AS p LEFT JOIN unnest(%s, %s) AS current (source, table_hash) ON current.source = p.source
+GROUP BY p.source
 """
 
 _COUNTS = "SELECT source, state, count(*) FROM documents GROUP BY source, state"
@@ -103,20 +110,27 @@ def vectors(
 
 
 def stale(
-    connection: Connection[Any], source: str, table_hash: bytes, generation: Generation, limit: int, after: int
+    connection: Connection[Any],
+    source: str,
+    table_hash: bytes,
+    generation: Generation,
+    limit: int,
+    after: int,
+    last: int,
 ) -> list[StaleDocument]:
-    """Embedded documents of another table hash or generation, a page by document id."""
-    rows = connection.execute(_STALE, [after, source, table_hash, generation.number, limit])
+    """Embedded documents of another table hash or generation, by document id, of those beyond `after` up to `last`."""
+    rows = connection.execute(_STALE, [after, last, source, table_hash, generation.number, limit])
     return [StaleDocument(row[0], DocumentKey(source, row[1]), row[2].encode()) for row in rows]
 
 
-def stale_counts(
-    connection: Connection[Any], sources: Sequence[tuple[str, bytes]], generation: Generation
-) -> dict[str, int]:
-    """Source -> embedded documents of another table hash or generation."""
-    arrays = [Array("text", (source for source, _ in sources)), Array("bytea", (current for _, current in sources))]
-    found = dict(connection.execute(_STALE_COUNTS, [*arrays, generation.number]).fetchall())
-    return {source: found.get(source, 0) for source, _ in sources}
+def stale_page(
+    connection: Connection[Any], table_hashes: Mapping[str, bytes], generation: Generation, after: int, limit: int
+) -> StalePage:
+    """A page of documents by id, all sources' together."""
+    arrays = [Array("text", table_hashes), Array("bytea", table_hashes.values())]
+    rows = connection.execute(_STALE_PAGE, [after, limit, generation.number, *arrays]).fetchall()
+    found = {source: count for _, source, count in rows if count}
+    return StalePage(max((row[0] for row in rows), default=None), found)
 
 
 def counts(connection: Connection[Any]) -> dict[tuple[str, str], int]:

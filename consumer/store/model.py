@@ -193,6 +193,13 @@ class Selector:
     state: FailedState | None = None
 
 
+class StalePage(NamedTuple):
+    """The id of the last document that was looked at, None if there was none; source -> stale ones, where there are."""
+
+    last: int | None
+    found: Mapping[str, int]
+
+
 class StaleDocument(NamedTuple):
     """An embedded document whose table hash or generation is not the current one. `lookup` and `details` tell more."""
 

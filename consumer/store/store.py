@@ -25,6 +25,7 @@ from consumer.store.model import (
     SearchHit,
     Selector,
     StaleDocument,
+    StalePage,
     StoredOffset,
     TopicPartition,
     Uncertain,
@@ -229,16 +230,16 @@ class Store(AbstractContextManager["Store"]):
             return lookup.counts(connection)
 
     def stale_documents(
-        self, source: str, table_hash: bytes, generation: Generation, limit: int, after: int = 0
+        self, source: str, table_hash: bytes, generation: Generation, limit: int, after: int, last: int
     ) -> list[StaleDocument]:
-        """Embedded documents of another table hash or generation, a page by document id, beyond `after`."""
+        """Embedded documents of another table hash or generation, by document id, beyond `after` up to `last`."""
         with self._session() as connection:
-            return lookup.stale(connection, source, table_hash, generation, limit, after)
+            return lookup.stale(connection, source, table_hash, generation, limit, after, last)
 
-    def stale_counts(self, table_hashes: Mapping[str, bytes], generation: Generation) -> dict[str, int]:
-        """Source -> stale documents; scans the table."""
+    def stale_page(self, hashes: Mapping[str, bytes], generation: Generation, after: int, limit: int) -> StalePage:
+        """How many are stale of so many documents beyond `after`; `hashes` are the sources' current ones."""
         with self._session() as connection:
-            return lookup.stale_counts(connection, list(table_hashes.items()), generation)
+            return lookup.stale_page(connection, hashes, generation, after, limit)
 
     # --- the connection
 

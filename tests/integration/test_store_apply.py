@@ -413,10 +413,18 @@ def test_counts_tell_states_and_stale_documents(bench: Bench) -> None:
     }  # fmt: skip
     assert bench.store.failed_counts() == {(TOPIC, "retrying"): 1}
     current = b"t" * 16
-    assert bench.store.stale_counts({TOPIC: current, "other": current}, bench.generation) == {TOPIC: 1, "other": 0}
-    [stale] = bench.store.stale_documents(TOPIC, current, bench.generation, 10)
+    last, found = bench.store.stale_page({TOPIC: current, "other": current}, bench.generation, 0, 100)
+    assert last is not None
+    assert found == {TOPIC: 1}
+    assert bench.store.stale_page({TOPIC: current}, bench.generation, last, 100) == (None, {})
+    assert bench.store.stale_page({"other": b"another"}, bench.generation, 0, 100) == (last, {})
+    first, _ = bench.store.stale_page({TOPIC: current}, bench.generation, 0, 1)
+    assert first is not None
+    assert first < last
+    [stale] = bench.store.stale_documents(TOPIC, current, bench.generation, 10, 0, last)
     assert (stale.key, stale.source_key) == (key(2), b'{"id": 2}')
-    assert bench.store.stale_documents(TOPIC, current, bench.generation, 10, after=stale.document_id) == []
+    assert bench.store.stale_documents(TOPIC, current, bench.generation, 10, stale.document_id, last) == []
+    assert bench.store.stale_documents(TOPIC, current, bench.generation, 10, 0, stale.document_id - 1) == []
 
 
 def test_many_keys_are_looked_up_at_once(bench: Bench) -> None:
