@@ -17,6 +17,7 @@ from consumer.planning import HEARTBEAT_TOPIC, Table
 from consumer.steps import now_us
 from consumer.store import Generation, Store
 
+INDEX_AGAIN_SECONDS = 10.0  # while another process builds it, or has partitions to load
 CLOCK_NOTED_US = 1_000_000  # a clock that differs by less from what is noted is not noted again
 
 _log = get_logger("chores")
@@ -47,7 +48,7 @@ class Chores:
         *,
         measure_slots: Callable[[], None] | None = None,
         index_while_loading: bool = False,
-        index_again_seconds: float = 60.0,
+        index_again_seconds: float = INDEX_AGAIN_SECONDS,
     ) -> None:
         self._store, self._pipeline, self._telemetry = store, pipeline, telemetry
         self._tables, self._generation = tables, generation

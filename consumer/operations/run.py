@@ -14,7 +14,7 @@ from consumer import __version__
 from consumer.embedding import Engine
 from consumer.errors import Abandoned, Retry, patiently
 from consumer.observe import Metrics, get_logger, serve
-from consumer.operations.chores import Chores
+from consumer.operations.chores import INDEX_AGAIN_SECONDS, Chores
 from consumer.operations.failed import RetryWorker
 from consumer.operations.first_load import FirstLoad
 from consumer.operations.refusals import refuse_no_tables
@@ -121,7 +121,7 @@ def _consume(
         _tending(settings, generation) if in_segments else _building(settings, broker, generation),
         measure_slots=_slots(settings, telemetry.metrics),
         index_while_loading=in_segments,
-        index_again_seconds=TEND_EVERY_SECONDS if in_segments else 60.0,
+        index_again_seconds=TEND_EVERY_SECONDS if in_segments else INDEX_AGAIN_SECONDS,
     )
     with open_store(settings, answer_within=ASSIGNMENT_SECONDS) as claims_store:
         source = KafkaSource(
