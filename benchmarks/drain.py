@@ -78,7 +78,7 @@ def gathered(world: World, suffix: str = "a", processes: int = 1) -> Iterator[Ca
         partitions = len(world.end_offsets(suffix))
 
         def shared() -> bool:
-            held = [sum(name == "freshness_lag_seconds" for name, _ in member.metrics()) for member in members]
+            held = [member.held() for member in members]
             return sum(held) == partitions and min(held) >= partitions // processes
 
         world.until(shared, timeout=600)

@@ -17,7 +17,6 @@ from benchmarks.decode import event_of
 from benchmarks.drain import Raw, gathered, produce, work_off
 from benchmarks.figures import Figure
 from consumer.local import Endpoints
-from tests.command import CommandProcess
 from tests.tiny_model import make_tiny_model
 from tests.world import World
 
@@ -68,13 +67,9 @@ def _restart(world: World) -> tuple[float, int]:
     before, began = _reads(world), time.perf_counter()
     with world.consumer() as process:
         world.until(lambda: process.lines("ready to join"), timeout=600)
-        world.until(lambda: _held(process) == PARTITIONS, timeout=600)
+        world.until(lambda: process.held() == PARTITIONS, timeout=600)
         seconds = time.perf_counter() - began
     return seconds, _reads(world) - before
-
-
-def _held(process: CommandProcess) -> int:
-    return sum(name == "freshness_lag_seconds" for name, _ in process.metrics())
 
 
 def _reads(world: World) -> int:

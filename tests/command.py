@@ -149,6 +149,10 @@ class CommandProcess:
             for s in family.samples
         }
 
+    def held(self) -> int:
+        """How many partitions of tables it holds."""
+        return sum(name == "freshness_lag_seconds" for name, _ in self.metrics())
+
     def connections(self) -> set[int]:
         """Its local TCP ports: how the database's sessions are told apart by process."""
         return {c.laddr.port for c in psutil.Process(self.pid).net_connections("tcp") if c.laddr}

@@ -33,16 +33,13 @@ class Lanes:
         Side by side all of them together have no more either, or `ENOUGH` each. `run_pass` takes indices into
         `lengths`. Raises what it raised, once all passes under way have ended.
         """
-        if self._pool is None:
-            passes = pack(lengths, budget)
-        elif side_by_side := self._side_by_side(lengths, budget):
-            for ended in wait([self._pool.submit(run_pass, indices) for indices in side_by_side]).done:
-                ended.result()
-            return
-        else:
+        if self._pool is not None:
+            if side_by_side := self._side_by_side(lengths, budget):
+                for ended in wait([self._pool.submit(run_pass, indices) for indices in side_by_side]).done:
+                    ended.result()
+                return
             torch.set_num_threads(self._count)  # a thread that is new has the number that any other has set last
-            passes = pack(lengths, budget)
-        for indices in passes:
+        for indices in pack(lengths, budget):
             run_pass(indices)
 
     def _side_by_side(self, lengths: Sequence[int], budget: int) -> list[list[int]] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from consumer.operations.offsets import group_offsets
+from consumer.operations.offsets import group_offsets, places
 from consumer.operations.wiring import open_store
 from consumer.planning import Partition
 from consumer.settings import Settings
@@ -18,9 +18,8 @@ class FirstLoad:
 
     def behind(self) -> list[Partition]:
         """The partitions that are not yet where they ended when this was first asked of them. Raises Retry."""
-        topics = sorted({table.topic for table in self._settings.tables})
-        places = [(topic, number) for topic in topics for number in self._broker.partitions(topic)]
-        self._ends = end_offsets(self._broker, [p for p in places if p not in self._ends]) | self._ends
+        found = places(self._broker, (table.topic for table in self._settings.tables))
+        self._ends = end_offsets(self._broker, [p for p in found if p not in self._ends]) | self._ends
         with open_store(self._settings) as store:
             stored = group_offsets(store, self._settings.group)
-        return [p for p in places if (stored[p].next_offset if p in stored else 0) < self._ends[p]]
+        return [p for p in found if (stored[p].next_offset if p in stored else 0) < self._ends[p]]

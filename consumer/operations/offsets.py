@@ -85,19 +85,20 @@ def group_offsets(store: Store, group: str) -> dict[Partition, StoredOffset]:
     return {(row.topic, row.partition): row for row in rows if row.group == group}
 
 
+def places(broker: Broker, wanted: Iterable[str]) -> list[Partition]:
+    """Every partition of the topics in `wanted` that exist, by topic and partition."""
+    return [(topic, number) for topic in sorted(set(wanted)) for number in broker.partitions(topic)]
+
+
 def positions(
     broker: Broker, group: str, wanted: Iterable[str], stored: Mapping[Partition, StoredOffset]
 ) -> list[Position]:
-    """Every partition of the topics in `wanted` that exist, by topic and partition."""
-    places = [(topic, number) for topic in sorted(set(wanted)) for number in broker.partitions(topic)]
-    if not places:
+    """Where the group stands on each of the `places`."""
+    found = places(broker, wanted)
+    if not found:
         return []
-    ids = broker.topic_ids({topic for topic, _ in places})
-    firsts, ends, committed = (
-        first_offsets(broker, places),
-        end_offsets(broker, places),
-        broker.committed(group, places),
-    )
+    ids = broker.topic_ids({topic for topic, _ in found})
+    firsts, ends, committed = first_offsets(broker, found), end_offsets(broker, found), broker.committed(group, found)
     return [
         Position(
             *place,
@@ -108,7 +109,7 @@ def positions(
             ends[place],
             row is not None and row.topic_id != ids[place[0]],
         )
-        for place in places
+        for place in found
     ]
 
 

@@ -14,7 +14,6 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 from psycopg import sql
 
-from tests.command import CommandProcess
 from tests.envelopes import Raw, change, key, row, tombstone
 from tests.integration.test_oracle_connector import wrong
 from tests.oracle import Oracle
@@ -69,10 +68,6 @@ def produce(world: World, partition: int, *records: Raw) -> None:
     assert producer.flush(30) == 0
 
 
-def held(member: CommandProcess) -> int:
-    return sum(name == "freshness_lag_seconds" for name, _ in member.metrics())
-
-
 def test_the_vector_index_is_built_when_the_last_process_has_loaded_and_not_the_first(world: World) -> None:
     world.prefix = "index"  # no connector's: the partition of its heartbeats would make shares uneven
     world.tables = world.tables[:1]
@@ -82,7 +77,7 @@ def test_the_vector_index_is_built_when_the_last_process_has_loaded_and_not_the_
     valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('chunks_1_hnsw')"
     with world.consumer() as first, world.consumer() as last:
         world.until(lambda: first.lines("ready to join") and last.lines("ready to join"))
-        world.until(lambda: held(first) == held(last) == 1)
+        world.until(lambda: first.held() == last.held() == 1)
         last.signal(signal.SIGSTOP)
         try:
             for partition in (0, 1):

@@ -15,7 +15,7 @@ LANES = {count: Lanes(count) for count in (1, 2, 3)}
 
 
 @given(st.lists(st.integers(1, 600), max_size=120), st.integers(1, 3000), st.sampled_from(sorted(LANES)))
-def test_every_text_runs_once_and_what_runs_at_once_keeps_the_budget(sizes: list[int], budget: int, count: int) -> None:
+def test_every_text_runs_once_and_no_shared_pass_exceeds_the_budget(sizes: list[int], budget: int, count: int) -> None:
     seen: list[list[int]] = []
     LANES[count].run(seen.append, sizes, budget)
     assert sorted(index for indices in seen for index in indices) == list(range(len(sizes)))
