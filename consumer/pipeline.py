@@ -38,6 +38,7 @@ class Source(Protocol):
     def take_idle(self) -> Batch | None: ...
     def stored(self, advances: Iterable[Advance]) -> None: ...
     def fenced(self, advances: Iterable[Advance]) -> None: ...
+    def expect(self, *, changes: bool) -> None: ...
 
 
 class Report(Protocol):
@@ -54,11 +55,13 @@ class Pipeline:
 
     def __init__(
         self, planner: Planner, embedder: Embedder, store: Store, registry: Registry, report: Report, stopping: Event,
-        *, generation: Generation, tables: Mapping[str, Table], group: str, max_seconds: float, force: bool = False,
+        *, generation: Generation, tables: Mapping[str, Table], group: str, max_events: int, max_seconds: float,
+        force: bool = False,
     ) -> None:  # fmt: skip
         self._steps = Steps(planner, embedder, store, registry, generation, stopping.wait, report.retrying)
         self._planner, self._report, self._stopping, self._generation = planner, report, stopping, generation.number
-        self._tables, self._group, self._max_seconds, self._force = tables, group, max_seconds, force
+        self._tables, self._group, self._force = tables, group, force
+        self._max_events, self._max_seconds = max_events, max_seconds
 
     def process(self, parts: Iterable[Batch], told: Told = lambda _: None, more: More = lambda: None) -> Settled:
         """Apply `parts` in order, in as many transactions as their model work asks for; `told` hears of each.
@@ -95,6 +98,8 @@ class Pipeline:
         intake, heads = self._steps.read(work, self._tables)
         while True:
             drafted = self._planner.draft(intake, heads, force=self._force)
+            if len(drafted.drafts) > self._max_events:  # a large batch that was to change nothing, and does
+                return part.parts([self._max_events] * ((len(part.records) - 1) // self._max_events))
             planned = self._steps.plan(drafted.drafts, work)
             work.outcomes, work.rejects = (*drafted.outcomes, *planned.outcomes), drafted.rejects
             if parts := self._steps.parts(planned, work, self._max_seconds):
@@ -103,6 +108,7 @@ class Pipeline:
                 continue
             match self._steps.commit(as_plan(self._group, self._generation, part, intake, drafted, planned), work):
                 case Applied() as applied:
+                    settled.changed |= bool(planned.writes)
                     told(part.advances)
                     self._report.done(work, planned, applied)
                     return ()
@@ -180,6 +186,7 @@ def run(
                 if job is not None and done:
                     if result := job.result():
                         source.fenced(result.fenced)
+                        source.expect(changes=result.changed)
                         left = result.left
                     job = None
                 if job is None and not stopping.is_set():

@@ -102,10 +102,12 @@ class Work:
 
 @dataclass(slots=True)
 class Settled:
-    """What became of a batch: the spans that another owner has taken, and what is neither theirs nor stored yet."""
+    """What became of a batch: the spans that another owner has taken, what is neither theirs nor stored yet, and
+    whether a document was written."""
 
     fenced: list[Advance] = field(default_factory=list)
     left: Sequence[Batch] = ()
+    changed: bool = False
 
 
 class Steps:

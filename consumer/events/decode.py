@@ -82,6 +82,13 @@ def decode_heartbeat(record: Record, form: Form = ANY_FORM, schemas: Schemas = N
         return None
 
 
+def may_be_framed(record: Record) -> bool:
+    """False where key and value begin like JSON, as no framing does: a quick look, for nearly all events are so."""
+    key, value = record.key, record.value
+    plain = key is not None and value is not None and key[:1] == b"{" and value[:1] == b"{"
+    return bool(record.headers) or not plain
+
+
 def refs_of(record: Record, form: Form = ANY_FORM) -> Iterator[SchemaRef]:
     """The schemas that the record's key and value name; none where its framing is not one that can be read."""
     for part, payload in (("key", record.key), ("value", record.value)):

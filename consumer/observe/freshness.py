@@ -5,10 +5,13 @@ Pure: no clock is read here, every time is an argument in microseconds since the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from consumer.observe.skew import Skew
 
@@ -24,11 +27,10 @@ def freshness_seconds(source_ts_us: int, applied_at_us: int) -> tuple[float, boo
     return (difference / _US, False) if difference >= 0 else (0.0, True)
 
 
-def freshness_batch(source_ts_us: Iterable[int], applied_at_us: int) -> tuple[list[float], int]:
-    """([seconds per event], how many were skewed): `freshness_seconds` for the events of one commit."""
-    seconds = [(applied_at_us - ts) / _US for ts in source_ts_us]
-    skewed = sum(value < 0 for value in seconds)
-    return ([max(value, 0.0) for value in seconds] if skewed else seconds), skewed
+def freshness_batch(source_ts_us: Sequence[int], applied_at_us: int) -> tuple[NDArray[np.float64], int]:
+    """(seconds per event, how many were skewed): `freshness_seconds` for the events of one commit."""
+    difference = applied_at_us - np.array(source_ts_us, np.int64)
+    return np.maximum(difference, 0) / _US, int((difference < 0).sum())
 
 
 class Stamps(NamedTuple):
@@ -48,23 +50,15 @@ class BatchTimes(NamedTuple):
     committed_us: int
 
 
-def stage_split(events: Sequence[Stamps], batch: BatchTimes) -> dict[str, list[float]]:
+def stage_split(events: Sequence[Stamps | tuple[int, int, int]], batch: BatchTimes) -> dict[str, NDArray[np.float64]]:
     """Seconds per stage (connector, broker, queue, plan, embed, write) of each event of one batch.
 
     A stage that skewed clocks make negative is 0. Planning is decoding, looking up what is stored and comparing.
     """
-    sources, connectors, brokers = zip(*events, strict=True) if events else ((), (), ())
-    shared = zip(("plan", "embed", "write"), batch, batch[1:], strict=False)
-    return {
-        "connector": _between(sources, connectors),
-        "broker": _between(connectors, brokers),
-        "queue": _between(brokers, [batch.taken_us] * len(events)),
-        **{stage: [max(end - start, 0) / _US] * len(events) for stage, start, end in shared},
-    }
-
-
-def _between(starts: Sequence[int], ends: Sequence[int]) -> list[float]:
-    return [(end - start) / _US if end > start else 0.0 for start, end in zip(starts, ends, strict=True)]
+    own = np.array(events, np.int64).reshape(-1, 3)
+    clocks = np.hstack([own, np.broadcast_to(np.array(batch, np.int64), (len(own), 4))])
+    spent = np.maximum(np.diff(clocks, axis=1), 0) / _US
+    return dict(zip(("connector", "broker", "queue", "plan", "embed", "write"), spent.T, strict=True))
 
 
 @dataclass

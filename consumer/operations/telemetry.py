@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Container, Iterable, Mapping
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Literal
 
 from consumer.errors import Retry
-from consumer.events import Order, Record
-from consumer.observe import BatchTimes, Health, LagTracker, Metrics, Stamps, freshness_batch, get_logger, stage_split
+from consumer.events import ChangeEvent, Order, Record
+from consumer.observe import BatchTimes, Health, LagTracker, Metrics, freshness_batch, get_logger, stage_split
 from consumer.operations.commits import committed_us
 from consumer.planning import (
     Batch,
@@ -173,35 +174,35 @@ class Telemetry:
         return self._tables[topic].source if topic in self._tables else topic
 
     def _count(self, outcomes: Iterable[Outcome]) -> None:
-        counts = Counter((o.source, o.op, o.outcome) for o in outcomes)
+        counts = Counter(map(itemgetter(0, 1, 2), outcomes))  # source, op, outcome
         for labels, count in counts.items():
             self.metrics.events.labels(*labels).inc(count)
 
     def _freshness(self, work: Work) -> None:
         """Per applied event, from the commit on the source; snapshot rows and replays apart. Done for every event."""
-        live: dict[str, list[int]] = defaultdict(list)
         backfill: list[int] = []
-        stamps: list[Stamps] = []
-        newest: dict[Partition, int] = {}
+        stamps: list[tuple[int, int, int]] = []
+        live: dict[str, list[int]] = defaultdict(list)
         behind = {source: self.lag.behind_us(prefix) for source, prefix in self._prefix_of.items()}
-        for source, _, outcome, event in work.outcomes:
-            if event is None or outcome not in APPLIED or (commit := event.order.ts_us) is None:
+        for (source, topic, number, snapshot), events in _applied(work.outcomes).items():
+            commits = [event.order.ts_us or 0 for event in events]
+            if self._kind == "live":
+                self.lag.applied_through(topic, number, min(max(commits), work.committed_us))
+            if self._kind == "replay" or snapshot:
+                backfill += commits
                 continue
-            order = event.order
-            place = (order.topic, order.partition)
-            if newest.get(place, commit) <= commit:
-                newest[place] = commit
-            if self._kind == "replay" or order.snapshot:
-                backfill.append(commit)
-                continue
-            live[source].append(commit)
-            if event.connector_us is not None and event.broker_us is not None:
-                stamps.append(Stamps(commit + behind.get(source, 0), event.connector_us, event.broker_us))
+            live[source] += commits
+            late = behind.get(source, 0)
+            stamps += [
+                (commit + late, event.connector_us, event.broker_us)
+                for commit, event in zip(commits, events, strict=True)
+                if event.connector_us is not None and event.broker_us is not None
+            ]
         for source, commits in live.items():
             seconds, skewed = freshness_batch(commits, work.committed_us - behind.get(source, 0))
             self.metrics.freshness.labels(source).observe_many(seconds)
             self.metrics.clock_skew.inc(skewed)
-            good = sum(value <= self.metrics.slo_threshold_seconds for value in seconds)
+            good = int((seconds <= self.metrics.slo_threshold_seconds).sum())
             self.metrics.slo_events.labels(source, "good").inc(good)
             self.metrics.slo_events.labels(source, "late").inc(len(seconds) - good)
         times = BatchTimes(work.taken_us, work.planned_us, work.embedded_us, work.committed_us)
@@ -209,8 +210,6 @@ class Telemetry:
             self.metrics.stage.labels(stage).observe_many(spent)
         seconds, _ = freshness_batch(backfill, work.committed_us)
         self.metrics.backfill.labels("replay" if self._kind == "replay" else "snapshot").observe_many(seconds)
-        for (topic, number), commit in newest.items() if self._kind == "live" else ():
-            self.lag.applied_through(topic, number, min(commit, work.committed_us))
 
     def _rejected(self, outcomes: Iterable[Outcome]) -> None:
         """Rejected events miss the objective, those too that cannot be decoded: they may be no snapshot's."""
@@ -266,6 +265,15 @@ class Telemetry:
             self.metrics.errors.labels(failure.stage, failure.error_type).inc()
             place = f"{event.topic}[{event.partition}]@{event.offset}"
             self.notice("document failed", where=place, stage=failure.stage, error=failure.error)
+
+
+def _applied(outcomes: Iterable[Outcome]) -> dict[tuple[str, str, int, bool], list[ChangeEvent]]:
+    """Applied events with a commit time, by source, topic, partition, and whether a snapshot read them."""
+    groups: dict[tuple[str, str, int, bool], list[ChangeEvent]] = defaultdict(list)
+    for source, _, outcome, event in outcomes:
+        if event is not None and outcome in APPLIED and (order := event.order).ts_us is not None:
+            groups[source, order.topic, order.partition, order.snapshot].append(event)
+    return groups
 
 
 def _turned(outcomes: Iterable[Outcome], documents: Container[DocumentKey], into: str) -> list[Outcome]:

@@ -149,6 +149,7 @@ def build_pipeline(
         generation=generation,
         tables=tables,
         group=group or settings.group,
+        max_events=settings.batch.max_events,
         max_seconds=settings.batch.max_seconds,
         force=force,
     )

@@ -53,6 +53,8 @@ class Batch:
 
     def without(self, partitions: Collection[Partition]) -> Batch:
         """The batch less everything of `partitions`."""
+        if not partitions:
+            return self
         records = tuple(r for r in self.records if (r.topic, r.partition) not in partitions)
         return replace(self, records=records, spans={p: span for p, span in self.spans.items() if p not in partitions})
 

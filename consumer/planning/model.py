@@ -19,7 +19,7 @@ class DocumentKey(NamedTuple):
     key_hash: bytes
 
 
-class StoredDocument(msgspec.Struct, frozen=True):
+class StoredDocument(msgspec.Struct, frozen=True, gc=False):
     """What planning needs to know of a stored document before it decides; read for every key of a batch."""
 
     document_id: int

@@ -4,9 +4,10 @@ And the source database itself, which only `doctor` and the metric of its replic
 """
 
 from consumer.source.checkup import cluster, last_records, topic_settings
+from consumer.source.claims import Claim
 from consumer.source.client import Broker
 from consumer.source.database import Column, Published, Slot, SourceDatabase, SourceServer, SourceTable, is_foreign
-from consumer.source.kafka import Claim, KafkaSource
+from consumer.source.kafka import KafkaSource
 from consumer.source.partitions import Held, Holdings
 from consumer.source.reader import Range, Reader, end_offsets, first_offsets, offsets_at
 from consumer.source.registry import NoRegistry, SchemaRegistry

@@ -7,13 +7,13 @@ the stored offset; the broker only learns of it afterwards, for lag exporters an
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from consumer.errors import Retry, Stop
 from consumer.planning import HEARTBEAT_TOPIC, Advance, Batch, Partition
+from consumer.source.claims import Acquire, Claim, Position
 from consumer.source.client import Broker, fault_of
 from consumer.source.identity import Identity, out_of_range
 from consumer.source.messages import Notice, begin_again_at, place_of, record_of
@@ -23,28 +23,6 @@ HOLD_AFTER_SECONDS = 0.25  # with the buffer full: batches without model work ar
 FURTHER = 100  # records at a time that are read on of partitions that do not fill it
 ACQUIRE_AGAIN_SECONDS = 3.0  # each try may hold the loop up for as long as the database is given to answer
 FENCES_ALLOWED = 3  # a minute; then somebody else really owns these partitions
-
-
-class Claim(NamedTuple):
-    """A partition to acquire; `low_watermark` is the first offset the broker still has."""
-
-    topic: str
-    topic_id: str
-    partition: int
-    low_watermark: int
-
-
-class Position(Protocol):
-    """What acquiring gives: the new epoch and the first offset not applied."""
-
-    @property
-    def epoch(self) -> int: ...
-
-    @property
-    def next_offset(self) -> int: ...
-
-
-Acquire = Callable[[Sequence[Claim]], Mapping[Partition, Position]]
 
 
 class KafkaSource:
@@ -122,6 +100,10 @@ class KafkaSource:
         held = self.holdings.held.get((advance.topic, advance.partition))
         return held is not None and held.epoch == advance.epoch
 
+    def expect(self, *, changes: bool) -> None:
+        """Whether the next batch, like the last, has something to write; one that has not may be larger."""
+        self.holdings.expect(changes=changes)
+
     def fenced(self, advances: Iterable[Advance]) -> None:
         """Somebody else advanced these: if they are still ours, take the next epoch and read from the stored offset."""
         now = self._clock()
@@ -167,7 +149,7 @@ class KafkaSource:
         held = self.holdings.held.get(partition)
         if error is None:
             if held is not None:
-                self.holdings.add(record_of(message, held.topic_id, held.epoch))
+                self.holdings.add(record_of(message, partition, held.topic_id, held.epoch))
         elif error.code() == KafkaError._PARTITION_EOF:
             self.holdings.reached_end(partition, message.offset() or 0)
         elif error.code() in (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET):

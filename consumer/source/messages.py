@@ -23,14 +23,14 @@ def place_of(message: Message) -> Partition:
     return message.topic() or "", message.partition() or 0
 
 
-def record_of(message: Message, topic_id: str, epoch: int) -> Record:
-    """A fetched message as a record of the partition held under `epoch`."""
+def record_of(message: Message, partition: Partition, topic_id: str, epoch: int) -> Record:
+    """A fetched message as a record of its partition, held under `epoch`."""
     kind, timestamp = message.timestamp()
-    topic, partition = place_of(message)
+    topic, number = partition
     return Record(
         topic,
         topic_id,
-        partition,
+        number,
         message.offset() or 0,
         epoch,
         message.key(),

@@ -31,11 +31,15 @@ class Held:
     last: Record | None = None
 
 
+CALM = 4  # times as many events in a batch where nothing is to be written but its offsets
+
+
 class Holdings:
     """The held partitions and the bounded buffer of their records, in arrival order."""
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
         self._max_events, self._max_bytes = max_events, max_bytes
+        self._changing = max_events  # as many at most of those that change something
         self._buffer: list[Record] = []
         self._bytes = 0
         self._greedy: frozenset[Partition] | None = None  # of the buffer as it is: asked a hundred times a second
@@ -45,6 +49,10 @@ class Holdings:
     def full(self) -> bool:
         """Whether the next batch has all it may have."""
         return len(self._buffer) >= self._max_events or self._bytes >= self._max_bytes
+
+    def expect(self, *, changes: bool) -> None:
+        """Whether the next batch, like the last, has something to write; one that has not may be larger."""
+        self._max_events, self._greedy = self._changing * (1 if changes else CALM), None
 
     def greedy(self) -> frozenset[Partition]:
         """Who fills the buffer: partitions that have an even share of it, or more."""

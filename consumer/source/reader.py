@@ -97,7 +97,7 @@ class Reader:
             if message is None or (place := place_of(message)) in found:
                 continue
             if (error := message.error()) is None:
-                found[place] = record_of(message, topic_ids[place[0]], 0)
+                found[place] = record_of(message, place, topic_ids[place[0]], 0)
             elif error.code() in (KafkaError._PARTITION_EOF, *_GONE):
                 found[place] = None
         self._consumer.unassign()
@@ -129,7 +129,7 @@ class Reader:
             return  # prefetched from a partition whose range is done
         if error is None:
             if (message.offset() or 0) < ends[place]:
-                holdings.add(record_of(message, held.topic_id, held.epoch))
+                holdings.add(record_of(message, place, held.topic_id, held.epoch))
             else:
                 holdings.reached_end(place, ends[place])
         elif error.code() == KafkaError._PARTITION_EOF:

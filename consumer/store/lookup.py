@@ -68,7 +68,7 @@ def lookup(connection: Connection[Any], pieces: Iterable[Collection[DocumentKey]
     """Stored state by key; a key without a row is absent. Answers are read once the last piece is asked for."""
     with connection.pipeline():
         cursors = [connection.execute(_LOOKUP, _wanted(keys), binary=True) for keys in pieces if keys]
-    return {DocumentKey(row[0], row[1]): _stored(*row[2:]) for cursor in cursors for row in cursor}
+    return dict(_found(*row) for cursor in cursors for row in cursor.fetchall())
 
 
 def details(
@@ -142,14 +142,15 @@ def _wanted(keys: Collection[DocumentKey]) -> list[Array]:
     return [Array("text", (key.source for key in keys)), Array("bytea", (key.key_hash for key in keys))]
 
 
-def _stored(
-    document_id: int, version: int, state: Any, topic: str, topic_id: str, partition: int, offset: int,
-    commit: int | None, lsn: int | None, ts_us: int | None, snapshot: bool, fields_hash: bytes | None, complete: bool,
-    table_hash: bytes | None, generation: int | None, layout: bytes | None,
-) -> StoredDocument:  # fmt: skip
+def _found(
+    source: str, key_hash: bytes, document_id: int, version: int, state: Any, topic: str, topic_id: str, partition: int,
+    offset: int, commit: int | None, lsn: int | None, ts_us: int | None, snapshot: bool, fields_hash: bytes | None,
+    complete: bool, table_hash: bytes | None, generation: int | None, layout: bytes | None,
+) -> tuple[DocumentKey, StoredDocument]:  # fmt: skip
     sequence = None if commit is None or lsn is None else (commit, lsn)
     order = Order(topic, topic_id, partition, offset, sequence, ts_us, snapshot)
-    return StoredDocument(document_id, version, state, order, fields_hash, complete, table_hash, generation, layout)
+    stored = StoredDocument(document_id, version, state, order, fields_hash, complete, table_hash, generation, layout)
+    return DocumentKey(source, key_hash), stored
 
 
 def _encoded(value: str | None) -> bytes | None:

@@ -278,7 +278,7 @@ def test_an_id_unknown_for_too_long_fails_its_document_alone(
         pipeline = Pipeline(
             Planner(tables.values(), generation.number, engine.tokenizer), engine, store, registry,
             Telemetry(Metrics(60), tables), Event(), generation=generation, tables=tables,
-            group=settings.group, max_seconds=1.0,
+            group=settings.group, max_events=1000, max_seconds=1.0,
         )  # fmt: skip
         records = [reader.read_one(avro.topic(), 0, offset) for offset in range(3)]
         batch = [record for record in records if isinstance(record, Record)]

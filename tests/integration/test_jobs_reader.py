@@ -14,7 +14,7 @@ from consumer.errors import Stop
 from consumer.events import Record
 from consumer.planning import Advance, Batch, Partition
 from consumer.source import Broker, Holdings, KafkaSource, Range, Reader, end_offsets, first_offsets, offsets_at
-from consumer.source.kafka import Claim
+from consumer.source.claims import Claim
 from consumer.store import Acquired
 from tests.world import World
 

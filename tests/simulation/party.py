@@ -80,7 +80,8 @@ class Party:
         engine = MemberModel(world.model, world.profile.tokens_per_second, self.at, self._compute)
         self.pipeline = Pipeline(
             PLANNER, engine, self.store, NoRegistry(), self, self.stopping,
-            generation=world.database.generation, tables={TOPIC: TABLE}, group=group, max_seconds=1.0, force=force,
+            generation=world.database.generation, tables={TOPIC: TABLE}, group=group,
+            max_events=world.profile.max_events, max_seconds=1.0, force=force,
         )  # fmt: skip
 
     @property
@@ -204,6 +205,7 @@ class Member(Party):
             self.holdings.stored(self.told)
             self.left = result.left
             self._fenced(result.fenced)
+            self.holdings.expect(changes=result.changed)
 
     def start(self) -> Task:
         """Begin to process everything that is there."""

@@ -161,3 +161,33 @@ def test_who_fills_the_buffer_waits_and_no_others_while_they_take_little_of_it()
         assert holdings.greedy() == {(TOPIC, BACKLOG)}
     holdings.add(costly(LIVE, 3))
     assert holdings.greedy() == {(TOPIC, BACKLOG), (TOPIC, LIVE)}, "the buffer is bounded all the same"
+
+
+def test_a_batch_may_be_larger_while_events_change_nothing(shelf: Shelf) -> None:
+    """What a transaction costs beside its events is most of the cost of one that only moves positions."""
+    holdings, work = held({BACKLOG: 999}, max_events=2), pipeline(shelf, max_events=2)
+    lines = [record(n, "c" if n < 2 else "u", row("same", "", id=n % 2)) for n in range(40)]
+    sizes = []
+    for _ in range(4):
+        for each in lines[holdings.held[TOPIC, BACKLOG].fetched :][: holdings.room]:
+            holdings.add(each)
+        assert holdings.full
+        batch = holdings.take()
+        assert batch is not None
+        sizes.append(len(batch.records))
+        settled = work.process([batch], holdings.stored)
+        holdings.expect(changes=settled.changed)
+    assert sizes == [2, 2, 8, 8]
+
+
+def test_a_large_batch_that_changes_much_after_all_is_cut_before_its_texts_are(shelf: Shelf) -> None:
+    """Else all others would wait until the texts of all of it are cut."""
+    stored: list[Advance] = []
+    work = pipeline(shelf, max_events=4)
+    new = [record(n, "c", row("", "", id=n)) for n in range(10)]
+    assert not work.process([batch_of(*new)], stored.extend).left
+    assert [advance.end for advance in stored] == [4, 8, 10]
+    same = [record(n, "u", row("", "", id=n % 10)) for n in range(10, 30)]
+    stored.clear()
+    assert not work.process([batch_of(*same)], stored.extend).changed
+    assert [advance.end for advance in stored] == [30], "one transaction for what has nothing to write"

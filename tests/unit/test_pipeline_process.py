@@ -124,11 +124,11 @@ class Impatient(Event):
         return self.is_set()
 
 
-def pipeline(shelf: Shelf, report: Report | None = None) -> Pipeline:
+def pipeline(shelf: Shelf, report: Report | None = None, max_events: int = 1000) -> Pipeline:
     planner = Planner([shelf.memory.table], 1, WordTokenizer())
     return Pipeline(
         planner, Zeros(), shelf, NoRegistry(), report or Silent(), Impatient(),
-        generation=GENERATION, tables={TOPIC: shelf.memory.table}, group="g", max_seconds=1.0,
+        generation=GENERATION, tables={TOPIC: shelf.memory.table}, group="g", max_events=max_events, max_seconds=1.0,
     )  # fmt: skip
 
 
@@ -172,7 +172,8 @@ def test_every_event_is_applied_once_whatever_interrupts_the_batches(seed: int) 
     random = Random(seed)
     logs, shelf = history(random), Shelf(random)
     ends = {p: (log[-1].offset + 1 if log else 0) + random.randint(0, 2) for p, log in logs.items()}
-    holdings, work = Holdings(random.randint(1, 12), 1 << 30), pipeline(shelf)
+    most = random.randint(1, 12)
+    holdings, work = Holdings(most, 1 << 30), pipeline(shelf, max_events=most)
 
     def take_over(partition: int) -> None:
         epoch, offset = shelf.acquire(partition)
@@ -202,6 +203,7 @@ def test_every_event_is_applied_once_whatever_interrupts_the_batches(seed: int) 
         if parts := left or [batch for batch in [holdings.take()] if batch]:
             settled = work.process(parts, holdings.stored, more)
             left = settled.left
+            holdings.expect(changes=settled.changed)
             for advance in settled.fenced:
                 if holdings.held[TOPIC, advance.partition].epoch == advance.epoch:
                     take_over(advance.partition)
@@ -257,7 +259,7 @@ def test_what_is_applied_again_while_the_process_ends_says_that_it_was_not() -> 
     shelf, stopping = Shelf(), Impatient()
     work = Pipeline(
         Planner([shelf.memory.table], 1, WordTokenizer()), Zeros(), shelf, NoRegistry(), Silent(), stopping,
-        generation=GENERATION, tables={TOPIC: shelf.memory.table}, group="g", max_seconds=1.0,
+        generation=GENERATION, tables={TOPIC: shelf.memory.table}, group="g", max_events=1000, max_seconds=1.0,
     )  # fmt: skip
     assert work.reapply([record(0, "c", row())])
     stopping.set()
@@ -282,7 +284,7 @@ def test_a_backlog_of_costly_documents_is_planned_at_most_twice_whatever_stands_
     shelf, tokenizer, committed = Shelf(), Counting(), list[Advance]()
     work = Pipeline(
         Planner([shelf.memory.table], 1, tokenizer), Zeros(), shelf, NoRegistry(), Silent(), Impatient(),
-        generation=GENERATION, tables={TOPIC: shelf.memory.table}, group="g", max_seconds=1.0,
+        generation=GENERATION, tables={TOPIC: shelf.memory.table}, group="g", max_events=1000, max_seconds=1.0,
     )  # fmt: skip
     deletes = [record(offset, "d", key={"id": 1000 + offset}) for offset in range(free)]
     costly = [record(free + n, "c", row(" ".join(f"w{n}x{k}" for k in range(12)), "", id=n)) for n in range(50)]
@@ -313,7 +315,7 @@ def test_a_document_of_hours_does_not_keep_a_process_that_is_to_end() -> None:
     engine = Ending(stopping)
     work = Pipeline(
         Planner([shelf.memory.table], 1, WordTokenizer()), engine, shelf, NoRegistry(), Silent(), stopping,
-        generation=GENERATION, tables={TOPIC: shelf.memory.table}, group="g", max_seconds=1.0,
+        generation=GENERATION, tables={TOPIC: shelf.memory.table}, group="g", max_events=1000, max_seconds=1.0,
     )  # fmt: skip
     long = record(0, "c", row(" ".join(f"word{number}" for number in range(2000)), "end", id=1), key={"id": 1})
     batch = Batch((long,), {(TOPIC, 0): Advance(TOPIC, 0, 1, 0, 1)})
