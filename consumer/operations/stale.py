@@ -15,7 +15,8 @@ from consumer.pipeline import Pipeline
 from consumer.planning import StoredKey, Table
 from consumer.store import Generation, StaleDocument, Store
 
-PAGE = 50_000  # documents: about 20 ms of the database's time
+PAGE = 50_000  # documents at most
+PAGE_SECONDS = 0.02  # that a page is to take: live events wait meanwhile, and what a row takes depends on much
 AT_ONCE = 50
 PASS_EVERY = 300.0  # seconds
 SECONDS = 0.5  # of each round of rendering: live events wait meanwhile
@@ -40,7 +41,7 @@ class StaleDocuments:
     ) -> None:
         self._store, self._pipeline, self._metrics, self._generation = store, pipeline, metrics, generation
         self._hashes = {table.source: table.content.table_hash for table in tables}
-        self._counted, self._after, self._begin = Counter[str](), 0, 0.0
+        self._counted, self._after, self._begin, self._page = Counter[str](), 0, 0.0, PAGE // 10
         self._pages = deque[tuple[str, int, int]]()  # source, and the ids between which it has documents to render
         self._finding = True  # whether this pass is to find such pages: not while those of one before are left
 
@@ -48,7 +49,9 @@ class StaleDocuments:
         """Look at the next page; after the last one tell the metric, and rest for a while."""
         if time.monotonic() < self._begin:
             return
-        last, found = self._store.stale_page(self._hashes, self._generation, self._after, PAGE)
+        begun = time.monotonic()
+        last, found = self._store.stale_page(self._hashes, self._generation, self._after, self._page)
+        self._page = _suited(self._page, time.monotonic() - begun)
         self._counted.update(found)
         if last is not None:
             if self._finding:
@@ -78,3 +81,8 @@ class StaleDocuments:
             if time.monotonic() - begun >= SECONDS:
                 return document.document_id
         return found[-1].document_id
+
+
+def _suited(page: int, seconds: float) -> int:
+    """How many documents the next page may have if that many took so long."""
+    return max(min(int(page * PAGE_SECONDS / max(seconds, 1e-6)), 2 * page, PAGE), AT_ONCE)
