@@ -17,7 +17,7 @@ from consumer.errors import Abandoned, Retry
 from consumer.events import Record
 from consumer.handoff import Handoff, Worker
 from consumer.planning import Advance, Batch, Intake, Plan, Planned, Planner, StoredKey, Table, Turns, as_plan
-from consumer.steps import Embedder, Registry, Settled, Steps, Store, Told, Work, now_us
+from consumer.steps import Embedder, Registry, Settled, Steps, Store, Told, Work, now_us, smaller
 from consumer.store import Applied, Fenced, Generation, TooSlow
 
 REVOKE_SECONDS = 5.0  # how long a partition's next owner is kept waiting for a batch that is nearly done
@@ -99,7 +99,7 @@ class Pipeline:
         while True:
             drafted = self._planner.draft(intake, heads, force=self._force)
             if len(drafted.drafts) > self._max_events:  # a large batch that was to change nothing, and does
-                return part.parts([self._max_events] * ((len(part.records) - 1) // self._max_events))
+                return smaller(part, drafted.drafts, self._max_events)
             planned = self._steps.plan(drafted.drafts, work)
             work.outcomes, work.rejects = (*drafted.outcomes, *planned.outcomes), drafted.rejects
             if parts := self._steps.parts(planned, work, self._max_seconds):

@@ -287,6 +287,12 @@ class Steps:
         return patiently(call, self._wait, self._notice, give_up=TooSlow)
 
 
+def smaller(batch: Batch, drafts: Iterable[Draft], count: int) -> tuple[Batch, ...]:
+    """The batch in parts of `count` records; partitions with few documents to write come first."""
+    of_partition = Counter[Partition]((draft.order.topic, draft.order.partition) for draft in drafts)
+    return batch.sorted_by(of_partition).parts([count] * ((len(batch.records) - 1) // count))
+
+
 def now_us() -> int:
     """Microseconds since 1970."""
     return time.time_ns() // 1000

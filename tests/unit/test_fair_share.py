@@ -191,3 +191,12 @@ def test_a_large_batch_that_changes_much_after_all_is_cut_before_its_texts_are(s
     stored.clear()
     assert not work.process([batch_of(*same)], stored.extend).changed
     assert [advance.end for advance in stored] == [30], "one transaction for what has nothing to write"
+
+
+def test_of_a_large_batch_that_is_cut_the_partition_with_few_changes_comes_first(shelf: Shelf) -> None:
+    stored: list[Advance] = []
+    backlog = [record(n, "c", row("", "", id=n), partition=BACKLOG) for n in range(12)]
+    live = [record(n, "c", row("", "", id=100 + n), partition=LIVE) for n in range(3)]
+    pipeline(shelf, max_events=4).process([batch_of(*backlog, *live)], stored.extend)
+    assert [(a.partition, a.end) for a in stored if a.partition == LIVE] == [(LIVE, 3)]
+    assert [a.partition for a in stored[:2]] == [BACKLOG, LIVE], "in the first of its parts"
