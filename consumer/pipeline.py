@@ -17,7 +17,7 @@ from consumer.errors import Abandoned, Retry
 from consumer.events import Record
 from consumer.handoff import Handoff, Worker
 from consumer.planning import Advance, Batch, Intake, Plan, Planned, Planner, StoredKey, Table, Turns, as_plan
-from consumer.steps import Embedder, Registry, Settled, Steps, Store, Told, Work, now_us, smaller
+from consumer.steps import Embedder, Registry, Settled, Steps, Store, Told, Work, now_us
 from consumer.store import Applied, Fenced, Generation, TooSlow
 
 REVOKE_SECONDS = 5.0  # how long a partition's next owner is kept waiting for a batch that is nearly done
@@ -98,8 +98,8 @@ class Pipeline:
         intake, heads = self._steps.read(work, self._tables)
         while True:
             drafted = self._planner.draft(intake, heads, force=self._force)
-            if len(drafted.drafts) > self._max_events:  # a large batch that was to change nothing, and does
-                return smaller(part, drafted.drafts, self._max_events)
+            if len(drafted.drafts) > self._max_events:  # a large batch, and not one that changes nothing
+                return part.smaller((draft.order for draft in drafted.drafts), self._max_events)
             planned = self._steps.plan(drafted.drafts, work)
             work.outcomes, work.rejects = (*drafted.outcomes, *planned.outcomes), drafted.rejects
             if parts := self._steps.parts(planned, work, self._max_seconds):
@@ -108,7 +108,7 @@ class Pipeline:
                 continue
             match self._steps.commit(as_plan(self._group, self._generation, part, intake, drafted, planned), work):
                 case Applied() as applied:
-                    settled.changed |= bool(planned.writes)
+                    settled.changed |= bool(drafted.drafts or drafted.rejects)
                     told(part.advances)
                     self._report.done(work, planned, applied)
                     return ()

@@ -103,7 +103,7 @@ class Work:
 @dataclass(slots=True)
 class Settled:
     """What became of a batch: the spans that another owner has taken, what is neither theirs nor stored yet, and
-    whether a document was written."""
+    whether any of its events did more than prove unchanged."""
 
     fenced: list[Advance] = field(default_factory=list)
     left: Sequence[Batch] = ()
@@ -285,12 +285,6 @@ class Steps:
     def _ask(self, call: Callable[[], T]) -> T:
         """Ask store or registry until it answers, or the process is to end; a query too slow is not asked again."""
         return patiently(call, self._wait, self._notice, give_up=TooSlow)
-
-
-def smaller(batch: Batch, drafts: Iterable[Draft], count: int) -> tuple[Batch, ...]:
-    """The batch in parts of `count` records; partitions with few documents to write come first."""
-    of_partition = Counter[Partition]((draft.order.topic, draft.order.partition) for draft in drafts)
-    return batch.sorted_by(of_partition).parts([count] * ((len(batch.records) - 1) // count))
 
 
 def now_us() -> int:

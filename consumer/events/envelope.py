@@ -59,8 +59,7 @@ class Origin(msgspec.Struct):
 
 def tombstone(record: Record, key: bytes) -> ChangeEvent:
     """A record without value."""
-    sent_ms = record.timestamp_ms
-    return ChangeEvent("tombstone", key, _order(record, None), None, None, sent_ms * 1000 if sent_ms >= 0 else None)
+    return ChangeEvent("tombstone", key, _order(record, None), None, None, within_time(record.timestamp_ms * 1000))
 
 
 def has_row(envelope: Envelope) -> bool:
@@ -84,7 +83,7 @@ def change(record: Record, envelope: Envelope, key: bytes, other_key: bytes | No
     (`source.file`) and, in one integer, position and row within it. A read carries neither: it stands where its
     snapshot stood. Raises Reject for a commit time that no database can hold.
     """
-    op, happened_us, sent_ms = envelope.op, within_time(micros(envelope)), record.timestamp_ms
+    op, happened_us = envelope.op, within_time(micros(envelope))
     order = _order(record, envelope.source, snapshot=op == "r")
     if op == "t":
         order = _after_waiting(order, envelope.source, happened_us)
@@ -94,7 +93,7 @@ def change(record: Record, envelope: Envelope, key: bytes, other_key: bytes | No
         order,
         envelope.after if op != "d" else None,
         happened_us,
-        sent_ms * 1000 if sent_ms >= 0 else None,
+        within_time(record.timestamp_ms * 1000),
         other_key,
         columns.of_read if op == "r" and isinstance(columns, Layout) else columns,
     )

@@ -15,7 +15,7 @@ from consumer.pipeline import Pipeline
 from consumer.planning import StoredKey, Table
 from consumer.store import Generation, StaleDocument, Store
 
-PAGE = 50_000  # documents at most
+LEAST, PAGE = 5_000, 50_000  # documents: however slow the server is, a pass must come to its end
 PAGE_SECONDS = 0.02  # that a page is to take: live events wait meanwhile, and what a row takes depends on much
 AT_ONCE = 50
 PASS_EVERY = 300.0  # seconds
@@ -41,7 +41,7 @@ class StaleDocuments:
     ) -> None:
         self._store, self._pipeline, self._metrics, self._generation = store, pipeline, metrics, generation
         self._hashes = {table.source: table.content.table_hash for table in tables}
-        self._counted, self._after, self._begin, self._page = Counter[str](), 0, 0.0, PAGE // 10
+        self._counted, self._after, self._begin, self._page = Counter[str](), 0, 0.0, LEAST
         self._pages = deque[tuple[str, int, int]]()  # source, and the ids between which it has documents to render
         self._finding = True  # whether this pass is to find such pages: not while those of one before are left
 
@@ -85,4 +85,4 @@ class StaleDocuments:
 
 def _suited(page: int, seconds: float) -> int:
     """How many documents the next page may have if that many took so long."""
-    return max(min(int(page * PAGE_SECONDS / max(seconds, 1e-6)), 2 * page, PAGE), AT_ONCE)
+    return max(min(int(page * PAGE_SECONDS / max(seconds, 1e-6)), 2 * page, PAGE), LEAST)

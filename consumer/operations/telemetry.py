@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from operator import itemgetter
 from types import MappingProxyType
 from typing import Literal
@@ -199,17 +199,21 @@ class Telemetry:
                 if event.connector_us is not None and event.broker_us is not None
             ]
         for source, commits in live.items():
-            seconds, skewed = freshness_batch(commits, work.committed_us - behind.get(source, 0))
-            self.metrics.freshness.labels(source).observe_many(seconds)
-            self.metrics.clock_skew.inc(skewed)
-            good = int((seconds <= self.metrics.slo_threshold_seconds).sum())
-            self.metrics.slo_events.labels(source, "good").inc(good)
-            self.metrics.slo_events.labels(source, "late").inc(len(seconds) - good)
+            self._objective(source, commits, work.committed_us - behind.get(source, 0))
         times = BatchTimes(work.taken_us, work.planned_us, work.embedded_us, work.committed_us)
         for stage, spent in stage_split(stamps, times).items():
             self.metrics.stage.labels(stage).observe_many(spent)
         seconds, _ = freshness_batch(backfill, work.committed_us)
         self.metrics.backfill.labels("replay" if self._kind == "replay" else "snapshot").observe_many(seconds)
+
+    def _objective(self, source: str, commits: Sequence[int], applied_us: int) -> None:
+        """How fresh these events were when they became searchable, by their source's clock, and whether in time."""
+        seconds, skewed = freshness_batch(commits, applied_us)
+        self.metrics.freshness.labels(source).observe_many(seconds)
+        self.metrics.clock_skew.inc(skewed)
+        good = int((seconds <= self.metrics.slo_threshold_seconds).sum())
+        self.metrics.slo_events.labels(source, "good").inc(good)
+        self.metrics.slo_events.labels(source, "late").inc(len(seconds) - good)
 
     def _rejected(self, outcomes: Iterable[Outcome]) -> None:
         """Rejected events miss the objective, those too that cannot be decoded: they may be no snapshot's."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from consumer.events import Record
+from consumer.events import Order, Record
 from consumer.planning.model import Advance
 
 Partition = tuple[str, int]
@@ -46,6 +47,15 @@ class Batch:
             part, rest = rest.cut(count)
             made.append(part)
         return (*made, rest)
+
+    def smaller(self, changing: Iterable[Order], count: int) -> tuple[Batch, ...]:
+        """The batch in parts of `count` records; partitions with few bytes in the events `changing` come first."""
+        places = {(order.topic, order.partition, order.offset) for order in changing}
+        cost = Counter[Partition]()
+        for r in self.records:
+            if (r.topic, r.partition, r.offset) in places:
+                cost[r.topic, r.partition] += r.size
+        return self.sorted_by(cost).parts([count] * ((len(self.records) - 1) // count))
 
     def sorted_by(self, cost: Mapping[Partition, float]) -> Batch:
         """The batch with the records of partitions of low cost first; within a partition the order stays."""

@@ -31,7 +31,7 @@ class Held:
     last: Record | None = None
 
 
-CALM = 4  # times as many events in a batch where nothing is to be written but its offsets
+CALM = 4  # times as many events in a batch where, as in the one before, nothing is to be written but its offsets
 
 
 class Holdings:
@@ -40,6 +40,7 @@ class Holdings:
     def __init__(self, max_events: int, max_bytes: int) -> None:
         self._max_events, self._max_bytes = max_events, max_bytes
         self._changing = max_events  # as many at most of those that change something
+        self._taken_last = 0  # records of the last batch
         self._buffer: list[Record] = []
         self._bytes = 0
         self._greedy: frozenset[Partition] | None = None  # of the buffer as it is: asked a hundred times a second
@@ -51,8 +52,10 @@ class Holdings:
         return len(self._buffer) >= self._max_events or self._bytes >= self._max_bytes
 
     def expect(self, *, changes: bool) -> None:
-        """Whether the next batch, like the last, has something to write; one that has not may be larger."""
-        self._max_events, self._greedy = self._changing * (1 if changes else CALM), None
+        """Whether the next batch, like the last, has something to write. One that has not may be larger: if the last
+        was full, for what comes after a pause is anything."""
+        calm = not changes and self._taken_last >= self._changing
+        self._max_events, self._greedy = self._changing * (CALM if calm else 1), None
 
     def greedy(self) -> frozenset[Partition]:
         """Who fills the buffer: partitions that have an even share of it, or more."""
@@ -125,6 +128,7 @@ class Holdings:
                 spans[partition] = Advance(*partition, held.epoch, held.taken, held.reached)
                 held.taken = held.reached
         batch = Batch(tuple(records), spans)
+        self._taken_last = len(records)
         self._keep(r for r in self._buffer if (r.topic, r.partition) not in partitions)
         return batch if spans else None
 

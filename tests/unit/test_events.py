@@ -301,3 +301,10 @@ def test_a_format_of_avro_refuses_json() -> None:
 def _sourced(op: str, **source: Any) -> ChangeEvent:
     value = json.dumps({"op": op, "after": ROW, "source": source}).encode()
     return decode_event(msgspec.structs.replace(record(1, op, ROW), value=value))
+
+
+@pytest.mark.parametrize("op", ["u", None])
+@pytest.mark.parametrize("sent_ms", [-1, 1_700_000_000_000_000_000])  # none; nanoseconds, as some producers write them
+def test_a_producers_time_that_is_none_is_left_out(op: str | None, sent_ms: int) -> None:
+    sent = msgspec.structs.replace(record(1, op, ROW if op else None, key={"id": 1}), timestamp_ms=sent_ms)
+    assert decode_event(sent).broker_us is None

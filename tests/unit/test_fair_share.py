@@ -13,7 +13,7 @@ from consumer.planning import Advance, Batch
 from consumer.source import Holdings
 from tests.unit.records import TOPIC, record
 from tests.unit.test_pipeline_process import Shelf, Zeros, pipeline
-from tests.unit.test_planning_planner import row
+from tests.unit.test_planning_planner import TOAST, row
 
 BACKLOG, LIVE = 0, 1
 
@@ -163,21 +163,38 @@ def test_who_fills_the_buffer_waits_and_no_others_while_they_take_little_of_it()
     assert holdings.greedy() == {(TOPIC, BACKLOG), (TOPIC, LIVE)}, "the buffer is bounded all the same"
 
 
-def test_a_batch_may_be_larger_while_events_change_nothing(shelf: Shelf) -> None:
-    """What a transaction costs beside its events is most of the cost of one that only moves positions."""
-    holdings, work = held({BACKLOG: 999}, max_events=2), pipeline(shelf, max_events=2)
-    lines = [record(n, "c" if n < 2 else "u", row("same", "", id=n % 2)) for n in range(40)]
-    sizes = []
-    for _ in range(4):
+def sizes_of(lines: Sequence[Record], shelf: Shelf, batches: int) -> list[int]:
+    """How many records the batches have whose worker is behind: at most two where they change something."""
+    holdings, work, sizes = held({BACKLOG: len(lines)}, max_events=2), pipeline(shelf, max_events=2), []
+    for _ in range(batches):
         for each in lines[holdings.held[TOPIC, BACKLOG].fetched :][: holdings.room]:
             holdings.add(each)
-        assert holdings.full
         batch = holdings.take()
         assert batch is not None
         sizes.append(len(batch.records))
         settled = work.process([batch], holdings.stored)
         holdings.expect(changes=settled.changed)
-    assert sizes == [2, 2, 8, 8]
+    return sizes
+
+
+def test_a_batch_may_be_larger_while_events_change_nothing(shelf: Shelf) -> None:
+    """What a transaction costs beside its events is most of the cost of one that only moves positions."""
+    lines = [record(n, "c" if n < 2 else "u", row("same", "", id=n % 2)) for n in range(20)]
+    lines += [record(n, "c", row("new", "", id=n)) for n in range(20, 30)]
+    assert sizes_of(lines, shelf, 6) == [2, 2, 8, 8, 8, 2]
+
+
+def test_what_comes_after_a_pause_may_be_anything_and_so_its_batch_is_no_larger() -> None:
+    holdings = held({BACKLOG: 99}, max_events=2)
+    holdings.add(costly(BACKLOG, 0))
+    assert holdings.take() is not None
+    holdings.expect(changes=False)
+    assert holdings.room == 2
+
+
+def test_a_batch_of_left_out_columns_is_no_larger_for_only_the_stored_fields_tell(shelf: Shelf) -> None:
+    lines = [record(n, "c" if n < 2 else "u", row("same", "" if n < 2 else TOAST, id=n % 2)) for n in range(10)]
+    assert sizes_of(lines, shelf, 5) == [2] * 5
 
 
 def test_a_large_batch_that_changes_much_after_all_is_cut_before_its_texts_are(shelf: Shelf) -> None:
@@ -193,10 +210,11 @@ def test_a_large_batch_that_changes_much_after_all_is_cut_before_its_texts_are(s
     assert [advance.end for advance in stored] == [30], "one transaction for what has nothing to write"
 
 
-def test_of_a_large_batch_that_is_cut_the_partition_with_few_changes_comes_first(shelf: Shelf) -> None:
+def test_of_a_large_batch_that_is_cut_the_partition_with_little_to_write_comes_first(shelf: Shelf) -> None:
+    """Many small documents before a few large ones, which may be hours of work."""
     stored: list[Advance] = []
-    backlog = [record(n, "c", row("", "", id=n), partition=BACKLOG) for n in range(12)]
-    live = [record(n, "c", row("", "", id=100 + n), partition=LIVE) for n in range(3)]
-    pipeline(shelf, max_events=4).process([batch_of(*backlog, *live)], stored.extend)
-    assert [(a.partition, a.end) for a in stored if a.partition == LIVE] == [(LIVE, 3)]
-    assert [a.partition for a in stored[:2]] == [BACKLOG, LIVE], "in the first of its parts"
+    large = [record(n, "c", row("word " * 500, "", id=n), partition=BACKLOG) for n in range(3)]
+    small = [record(n, "c", row("", "", id=100 + n), partition=LIVE) for n in range(12)]
+    pipeline(shelf, max_events=4).process([batch_of(*large, *small)], stored.extend)
+    assert [(a.partition, a.end) for a in stored][:3] == [(LIVE, 4), (LIVE, 8), (LIVE, 12)]
+    assert stored[-1].partition == BACKLOG
