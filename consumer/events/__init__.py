@@ -9,7 +9,6 @@ from consumer.events.decode import (
     decode_heartbeat,
     decode_key,
     follows_its_delete,
-    may_be_framed,
     refs_of,
 )
 from consumer.events.form import Form
@@ -45,6 +44,5 @@ __all__ = [
     "is_placeholder",
     "is_same",
     "layout_of",
-    "may_be_framed",
     "refs_of",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -82,24 +82,20 @@ def decode_heartbeat(record: Record, form: Form = ANY_FORM, schemas: Schemas = N
         return None
 
 
-def may_be_framed(record: Record) -> bool:
-    """False where key and value begin like JSON, as no framing does: a quick look, for nearly all events are so."""
-    key, value = record.key, record.value
-    plain = key is not None and value is not None and key[:1] == b"{" and value[:1] == b"{"
-    return bool(record.headers) or not plain
-
-
-def refs_of(record: Record, form: Form = ANY_FORM) -> Iterator[SchemaRef]:
+def refs_of(record: Record, form: Form = ANY_FORM) -> Sequence[SchemaRef]:
     """The schemas that the record's key and value name; none where its framing is not one that can be read."""
-    for part, payload in (("key", record.key), ("value", record.value)):
+    key, value = record.key, record.value
+    if not record.headers and key and value and key[:1] == value[:1] == b"{":
+        return ()  # no framing begins so, and nearly all events do
+    refs: list[SchemaRef] = []
+    for part, payload in (("key", key), ("value", value)):
         try:
             ref = _framed(payload, record, form, part) if payload is not None else None  # type: ignore[arg-type]
         except Reject:
             continue
         if ref is not None:
-            yield ref[0]
-    if record.delete is not None:
-        yield from refs_of(record.delete, form)
+            refs.append(ref[0])
+    return refs if record.delete is None else [*refs, *refs_of(record.delete, form)]
 
 
 def _value(value: bytes, record: Record, form: Form, schemas: Schemas) -> tuple[Envelope, Columns]:

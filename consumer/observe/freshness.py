@@ -33,12 +33,8 @@ def freshness_batch(source_ts_us: Sequence[int], applied_at_us: int) -> tuple[ND
     return np.maximum(difference, 0) / _US, int((difference < 0).sum())
 
 
-class Stamps(NamedTuple):
-    """When an event was committed on the source, and when connector and producer had it, in microseconds."""
-
-    source_us: int
-    connector_us: int
-    broker_us: int
+Stamps = tuple[int, int, int]
+"""When an event was committed on the source, and when connector and producer had it, in microseconds."""
 
 
 class BatchTimes(NamedTuple):
@@ -50,7 +46,7 @@ class BatchTimes(NamedTuple):
     committed_us: int
 
 
-def stage_split(events: Sequence[Stamps | tuple[int, int, int]], batch: BatchTimes) -> dict[str, NDArray[np.float64]]:
+def stage_split(events: Sequence[Stamps], batch: BatchTimes) -> dict[str, NDArray[np.float64]]:
     """Seconds per stage (connector, broker, queue, plan, embed, write) of each event of one batch.
 
     A stage that skewed clocks make negative is 0. Planning is decoding, looking up what is stored and comparing.

@@ -47,9 +47,8 @@ class StaleDocuments:
 
     def count(self) -> None:
         """Look at the next page; after the last one tell the metric, and rest for a while."""
-        if time.monotonic() < self._begin:
+        if (begun := time.monotonic()) < self._begin:
             return
-        begun = time.monotonic()
         last, found = self._store.stale_page(self._hashes, self._generation, self._after, self._page)
         self._page = _suited(self._page, time.monotonic() - begun)
         self._counted.update(found)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from consumer.errors import Retry
 from consumer.events import ChangeEvent, Order, Record
-from consumer.observe import BatchTimes, Health, LagTracker, Metrics, freshness_batch, get_logger, stage_split
+from consumer.observe import BatchTimes, Health, LagTracker, Metrics, Stamps, freshness_batch, get_logger, stage_split
 from consumer.operations.commits import committed_us
 from consumer.planning import (
     Batch,
@@ -181,7 +181,7 @@ class Telemetry:
     def _freshness(self, work: Work) -> None:
         """Per applied event, from the commit on the source; snapshot rows and replays apart. Done for every event."""
         backfill: list[int] = []
-        stamps: list[tuple[int, int, int]] = []
+        stamps: list[Stamps] = []
         live: dict[str, list[int]] = defaultdict(list)
         behind = {source: self.lag.behind_us(prefix) for source, prefix in self._prefix_of.items()}
         for (source, topic, number, snapshot), events in _applied(work.outcomes).items():

@@ -22,7 +22,6 @@ from consumer.events import (
     decode_heartbeat,
     decode_key,
     follows_its_delete,
-    may_be_framed,
     refs_of,
 )
 from consumer.planning.model import DocumentKey, Failure, RejectedEvent, Truncate
@@ -91,7 +90,6 @@ def schema_refs(records: Iterable[Record], tables: Mapping[str, Table]) -> set[S
     return {
         ref
         for record in records
-        if may_be_framed(record)
         for ref in refs_of(record, tables[record.topic].form if record.topic in tables else beat)
     }
 

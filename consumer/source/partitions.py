@@ -11,6 +11,8 @@ import msgspec
 from consumer.events import Record
 from consumer.planning import Advance, Batch, Partition
 
+CALM = 4  # times as many events in a batch where, as in the one before, nothing is to be written but its offsets
+
 
 @dataclass(slots=True)
 class Held:
@@ -31,15 +33,12 @@ class Held:
     last: Record | None = None
 
 
-CALM = 4  # times as many events in a batch where, as in the one before, nothing is to be written but its offsets
-
-
 class Holdings:
     """The held partitions and the bounded buffer of their records, in arrival order."""
 
     def __init__(self, max_events: int, max_bytes: int) -> None:
         self._max_events, self._max_bytes = max_events, max_bytes
-        self._changing = max_events  # as many at most of those that change something
+        self._most = max_events  # that the next batch may have
         self._taken_last = 0  # records of the last batch
         self._buffer: list[Record] = []
         self._bytes = 0
@@ -49,13 +48,13 @@ class Holdings:
     @property
     def full(self) -> bool:
         """Whether the next batch has all it may have."""
-        return len(self._buffer) >= self._max_events or self._bytes >= self._max_bytes
+        return len(self._buffer) >= self._most or self._bytes >= self._max_bytes
 
     def expect(self, *, changes: bool) -> None:
         """Whether the next batch, like the last, has something to write. One that has not may be larger: if the last
         was full, for what comes after a pause is anything."""
-        calm = not changes and self._taken_last >= self._changing
-        self._max_events, self._greedy = self._changing * (CALM if calm else 1), None
+        calm = not changes and self._taken_last >= self._max_events
+        self._most, self._greedy = self._max_events * (CALM if calm else 1), None
 
     def greedy(self) -> frozenset[Partition]:
         """Who fills the buffer: partitions that have an even share of it, or more."""
@@ -65,14 +64,14 @@ class Holdings:
                 count[record.topic, record.partition] += 1
                 size[record.topic, record.partition] += record.size
             n = len(self.held) or 1
-            full, large = self._max_events / n, self._max_bytes / n
+            full, large = self._most / n, self._max_bytes / n
             self._greedy = frozenset(p for p in count if count[p] >= full or size[p] >= large)
         return self._greedy
 
     @property
     def room(self) -> int:
         """How many more records fit."""
-        return max(self._max_events - len(self._buffer), 0)
+        return max(self._most - len(self._buffer), 0)
 
     def acquire(self, partition: Partition, topic_id: str, epoch: int, position: int, end: int) -> None:
         """Hold the partition from `position` on, under `epoch`."""

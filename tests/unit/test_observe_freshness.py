@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumer.observe import BatchTimes, LagTracker, Stamps, freshness_batch, freshness_seconds, stage_split
+from consumer.observe import BatchTimes, LagTracker, freshness_batch, freshness_seconds, stage_split
 
 SECOND = 1_000_000
 T0 = 1_700_000_000 * SECOND
@@ -53,7 +53,7 @@ def in_lists(split: Mapping[str, Any]) -> dict[str, list[float]]:
 
 
 def test_stages_add_up_to_freshness_when_the_clocks_agree() -> None:
-    events = [Stamps(at(0), at(1), at(1.5)), Stamps(at(0.5), at(1), at(1.5))]
+    events = [(at(0), at(1), at(1.5)), (at(0.5), at(1), at(1.5))]
     split = in_lists(stage_split(events, BatchTimes(at(3.5), at(3.75), at(4.5), at(4.75))))
     shared = {"queue": [2.0, 2.0], "plan": [0.25, 0.25], "embed": [0.75, 0.75], "write": [0.25, 0.25]}
     assert split == {"connector": [1.0, 0.5], "broker": [0.5, 0.5], **shared}
@@ -62,8 +62,8 @@ def test_stages_add_up_to_freshness_when_the_clocks_agree() -> None:
 
 def test_a_stage_made_negative_by_skew_is_zero() -> None:
     at_once = BatchTimes(at(2), at(2), at(2), at(2))
-    assert in_lists(stage_split([Stamps(at(5), at(1), at(2))], at_once))["connector"] == [0]
-    assert in_lists(stage_split([Stamps(at(1), at(1), at(2))], at_once._replace(embedded_us=at(1))))["embed"] == [0]
+    assert in_lists(stage_split([(at(5), at(1), at(2))], at_once))["connector"] == [0]
+    assert in_lists(stage_split([(at(1), at(1), at(2))], at_once._replace(embedded_us=at(1))))["embed"] == [0]
 
 
 def test_fetched_and_unapplied_is_the_age_of_its_commit() -> None:

@@ -53,13 +53,13 @@ def test_each_is_rendered_once_and_no_question_reads_more_than_a_page() -> None:
     shelf: Any = Shelf()
     metrics, generation = Metrics(60.0), None
     walk = stale.StaleDocuments(shelf, shelf, metrics, [table()], generation)  # type: ignore[arg-type]
-    for _ in range(12):
+    for _ in range(10):
         walk.count()
         walk.rerender()
     assert shelf.rendered == OTHERS
     assert shelf.stale == {STUCK}
     assert max(shelf.read) == stale.PAGE
-    assert len(shelf.read) < 25, "a pass ends, and rests"
+    assert len(shelf.read) < 20, "a pass ends, and rests"
     assert [sample.value for family in metrics.stale_documents.collect() for sample in family.samples] == [len(OTHERS)]
     assert stale.stale_counts(shelf, {table().source: b""}, None) == {table().source: 1}  # type: ignore[arg-type]
 
@@ -71,7 +71,7 @@ def test_a_page_is_as_long_as_live_events_may_wait_for_it() -> None:
     for _ in range(4):
         walk.count()
     assert shelf.read[0] == stale.LEAST
-    assert stale.LEAST < shelf.read[-1] < stale.PAGE / 2
+    assert stale.LEAST < max(shelf.read) < stale.PAGE / 2
 
 
 def test_a_server_that_answers_late_gets_pages_all_the_same() -> None:
